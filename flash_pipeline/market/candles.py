@@ -1,0 +1,30 @@
+"""The candle schema, the first of the data contracts."""
+
+import pyarrow as pa
+
+CANDLE_SCHEMA = pa.schema(
+    [
+        pa.field("start_time", pa.int64(), nullable=False),
+        pa.field("open", pa.float64(), nullable=False),
+        pa.field("high", pa.float64(), nullable=False),
+        pa.field("low", pa.float64(), nullable=False),
+        pa.field("close", pa.float64(), nullable=False),
+        pa.field("volume", pa.float64(), nullable=False),
+        pa.field("turnover", pa.float64()),
+    ],
+    metadata={
+        "start_time": "candle open, milliseconds since the epoch, UTC",
+        "open, high, low, close": "quote coin (USDT)",
+        "volume": "base coin",
+        "turnover": "quote coin; null where the source has none",
+    },
+)
+"""Columns of one symbol's candles, sorted by `start_time`, unique, closed candles only."""
+
+CANDLE_COLUMNS: tuple[str, ...] = tuple(CANDLE_SCHEMA.names)
+"""Column names of `CANDLE_SCHEMA`, in order; also the order of a kline row of the exchange."""
+
+
+def empty_candles() -> pa.Table:
+    """Return a table of no candles with the schema of the contract."""
+    return CANDLE_SCHEMA.empty_table()

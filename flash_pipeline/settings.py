@@ -1,0 +1,128 @@
+"""The settings of a process, read from the environment in one place."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flash_pipeline.errors import HomeNotWritable, InvalidSetting
+
+RECIPE_CHOICES = ("auto", "demo", "seed", "full")
+"""What `FLASH_PIPELINE_RECIPE` may be."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where a process reads from and writes to.
+
+    Raises
+    ------
+    InvalidSetting
+        For a recipe or an exchange URL that cannot be used, with the variable's name.
+    """
+
+    home: Path
+    """Folder that everything a run writes lives under."""
+    bybit_url: str | None = None
+    """Base URL of the exchange; None starts the embedded one on loopback."""
+    recipe: str = "auto"
+    """`auto`, `demo`, `seed` or `full`."""
+    tracking_uri: str = field(default="")
+    """MLflow tracking URI; empty for sqlite under the home."""
+
+    def __post_init__(self) -> None:
+        if self.recipe not in RECIPE_CHOICES:
+            raise InvalidSetting(
+                f"FLASH_PIPELINE_RECIPE={self.recipe!r} is unknown: "
+                f"expected one of {', '.join(RECIPE_CHOICES)}"
+            )
+        if self.bybit_url is not None:
+            parts = urlsplit(self.bybit_url)
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
+                raise InvalidSetting(
+                    f"FLASH_PIPELINE_BYBIT_URL={self.bybit_url!r} is no URL: "
+                    "expected http(s)://host, such as https://api.bybit.com"
+                )
+        if not self.tracking_uri:
+            object.__setattr__(self, "tracking_uri", f"sqlite:///{self.mlflow_database}")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read the settings from `environ`, by default the process's environment.
+
+        A variable that is unset or empty takes its default, as the README lists.
+        """
+        values = os.environ if environ is None else environ
+        home = values.get("FLASH_PIPELINE_HOME") or _default_home()
+        return cls(
+            home=Path(home).expanduser().resolve(),
+            bybit_url=(values.get("FLASH_PIPELINE_BYBIT_URL") or "").rstrip("/") or None,
+            recipe=values.get("FLASH_PIPELINE_RECIPE") or "auto",
+            tracking_uri=values.get("MLFLOW_TRACKING_URI") or "",
+        )
+
+    @property
+    def klines(self) -> Path:
+        """Folder of the candles: `symbol=…/month=YYYY-MM.parquet`."""
+        return self.home / "klines"
+
+    @property
+    def instruments(self) -> Path:
+        """Parquet file of the instruments' specifications."""
+        return self.home / "instruments.parquet"
+
+    @property
+    def warehouse(self) -> Path:
+        """DuckDB file with the tables `features` and `forecasts`."""
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def windows(self) -> Path:
+        """Folder of the window tensors: `blocks.parquet`, `windows.parquet`."""
+        return self.home / "windows"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of the backtest reports, one folder each."""
+        return self.home / "reports"
+
+    @property
+    def mlflow_database(self) -> Path:
+        """Sqlite file of MLflow, used unless `MLFLOW_TRACKING_URI` says otherwise."""
+        return self.home / "mlflow.db"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Folder of MLflow's artifacts, used beside the sqlite file."""
+        return self.home / "mlflow-artifacts"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's own storage, used unless `DAGSTER_HOME` says otherwise."""
+        return self.home / "dagster"
+
+    def require_home(self) -> Path:
+        """Create the home folder and prove that it can be written.
+
+        Raises
+        ------
+        HomeNotWritable
+            If it cannot be made or written, with the path and the system's reason.
+        """
+        probe = self.home / f".write-probe-{os.getpid()}"
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise HomeNotWritable(
+                f"FLASH_PIPELINE_HOME={str(self.home)!r} cannot be written: {error.strerror}"
+            ) from error
+        return self.home
+
+
+def _default_home() -> Path:
+    """Return `data/` of the project, or of the current folder for an installed package."""
+    project = Path(__file__).resolve().parent.parent
+    return (project if (project / "pyproject.toml").is_file() else Path.cwd()) / "data"

@@ -1,0 +1,1 @@
+"""How this project keeps files: whole or not at all, in the layout of the data contracts."""

@@ -1,0 +1,64 @@
+"""Files and folders that appear whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+@contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` and move it into place when the block succeeds.
+
+    A reader sees the old file or the new one, never a part. When the block raises, the old file
+    stays and the temporary one is removed; a killed process leaves a `.tmp-*` file that no
+    reader looks at and that the next write of the same file replaces.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{path.name}")
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty temporary folder and put it in the place of `path` when the block succeeds.
+
+    Two renames put it there, so a reader may find no folder for an instant, never a half-filled
+    one. When the block raises, the old folder stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(mkdtemp(prefix=f".tmp-{path.name}-", dir=path.parent))
+    retired = temporary.with_name(f"{temporary.name}-old")
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            path.rename(retired)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def write_parquet(table: pa.Table, path: Path, *, row_group_size: int | None = None) -> None:
+    """Write a table as zstd-compressed Parquet, whole or not at all.
+
+    The bytes are a function of the table alone, so equal tables make equal files.
+    """
+    with replacing_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_size)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

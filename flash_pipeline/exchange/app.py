@@ -1,0 +1,95 @@
+"""The exchange as a web application: routes, envelopes and the label of where numbers come from."""
+
+import json
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from flash_pipeline.errors import InvalidInput
+from flash_pipeline.exchange.clock import Clock
+from flash_pipeline.exchange.endpoints import ENDPOINTS, Call, Endpoint
+from flash_pipeline.exchange.query import Query
+from flash_pipeline.exchange.source import Market
+
+MARKET_HEADER = "X-Flash-Pipeline-Market"
+"""Header of every answer: `simulated` for synthetic numbers, `replay` for recorded ones."""
+
+_OK, _BAD_PARAMETER, _SYSTEM_ERROR, _NO_ROUTE = 0, 10001, 10016, 10017
+
+
+def build_app(market: Market, clock: Clock) -> Starlette:
+    """Return the application that serves a market at the time of a clock.
+
+    Parameters
+    ----------
+    market : Market
+        Where the numbers come from.
+    clock : Clock
+        Read once per request, so that an answer's times agree with one another.
+    """
+    api = _Api(market, clock)
+    return Starlette(
+        routes=[Route(path, api.route(endpoint)) for path, endpoint in ENDPOINTS.items()],
+        exception_handlers={HTTPException: api.on_http_error, Exception: api.on_fault},
+    )
+
+
+class _Api:
+    """Wraps results and refusals into envelopes."""
+
+    def __init__(self, market: Market, clock: Clock) -> None:
+        self._market = market
+        self._clock = clock
+
+    def route(self, endpoint: Endpoint) -> Any:  # noqa: ANN401 - Starlette's own type for it
+        # Coroutines all run on the server's one thread: a market needs no locks for it.
+        async def answer(request: Request) -> Response:
+            now_ns = self._clock.now_ns()
+            try:
+                result = endpoint(
+                    Call(self._market, Query(request.query_params.multi_items()), now_ns)
+                )
+            except InvalidInput as error:
+                return self._envelope(_BAD_PARAMETER, f"params error: {error}", now_ns=now_ns)
+            return self._envelope(_OK, "OK", result, now_ns=now_ns)
+
+        return answer
+
+    async def on_http_error(self, request: Request, error: Exception) -> Response:
+        """Answer an unknown route or method."""
+        assert isinstance(error, HTTPException)
+        message = f"{error.detail}: {request.method} {request.url.path}"
+        return self._envelope(_NO_ROUTE, message, status=error.status_code)
+
+    async def on_fault(self, request: Request, error: Exception) -> Response:
+        """Answer a request that this exchange failed on; the server logs the traceback."""
+        message = f"System error at {request.url.path}: {type(error).__name__}"
+        return self._envelope(_SYSTEM_ERROR, message, status=500)
+
+    def _envelope(
+        self,
+        code: int,
+        message: str,
+        result: dict[str, Any] | None = None,
+        *,
+        status: int = 200,
+        now_ns: int | None = None,
+    ) -> Response:
+        now_ns = self._clock.now_ns() if now_ns is None else now_ns
+        body = {
+            "retCode": code,
+            "retMsg": message,
+            "result": result or {},
+            "retExtInfo": {},
+            "time": now_ns // 1_000_000,
+        }
+        return Response(
+            json.dumps(body, separators=(",", ":")),
+            status_code=status,
+            media_type="application/json",
+            headers={MARKET_HEADER: self._market.kind},
+        )

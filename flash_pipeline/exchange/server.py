@@ -1,0 +1,112 @@
+"""The exchange as a server on a thread of this process."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+
+import uvicorn
+
+from flash_pipeline.errors import InvalidInput
+from flash_pipeline.exchange.app import build_app
+from flash_pipeline.exchange.clock import Clock
+from flash_pipeline.exchange.simulation import SimulatedMarket
+from flash_pipeline.exchange.source import Market
+
+LOOPBACK = "127.0.0.1"
+"""Where only this machine can connect."""
+
+_BACKLOG = 128
+_LAST_PORT = 65_535
+
+
+@contextmanager
+def embedded_exchange(
+    *,
+    market: Market | None = None,
+    clock: Clock | None = None,
+    host: str = LOOPBACK,
+    port: int = 0,
+) -> Iterator[str]:
+    """Serve a market while the block runs, and yield the base URL.
+
+    The port is open before the block starts, and closed with its thread when it ends.
+
+    Parameters
+    ----------
+    market : Market or None
+        None for the simulated market of the default seed.
+    clock : Clock or None
+        None for this machine's time.
+    host : str
+        Address to listen on; loopback keeps it on this machine.
+    port : int
+        0 for one that is free.
+
+    Yields
+    ------
+    str
+        Such as `http://127.0.0.1:43210`, without a slash at the end.
+
+    Raises
+    ------
+    InvalidInput
+        If the address cannot be listened on, with the system's reason.
+
+    Examples
+    --------
+    >>> from urllib.request import urlopen
+    >>> with embedded_exchange(clock=Clock(1719788400000, speed=0)) as url:
+    ...     with urlopen(f"{url}/v5/market/time") as answer:
+    ...         print(answer.headers["X-Flash-Pipeline-Market"])
+    simulated
+    """
+    market = SimulatedMarket() if market is None else market
+    config = uvicorn.Config(
+        build_app(market, Clock() if clock is None else clock),
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    with _listen(host, port) as listener:
+        thread = Thread(
+            target=server.run, args=([listener],), name="embedded-exchange", daemon=True
+        )
+        thread.start()
+        try:
+            yield _url(host, listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that accepts connections, so that no request comes too early."""
+    if not 0 <= port <= _LAST_PORT:
+        raise InvalidInput(f"port {port} is not within 0 to {_LAST_PORT}")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        # asyncio turns Nagle's algorithm off, which costs 40 ms an answer, only where the socket
+        # names its protocol; `socket.create_server` names none.
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise InvalidInput(f"cannot listen on {host}: {error.strerror}") from error
+    try:
+        # A port that was just left may be taken again; one in use may not.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise InvalidInput(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    return listener
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

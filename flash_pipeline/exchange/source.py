@@ -1,0 +1,93 @@
+"""What stands behind the exchange: a market that can be asked about its past."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from flash_pipeline.errors import InvalidSymbol
+from flash_pipeline.exchange.candles import Candles
+from flash_pipeline.exchange.instruments import Instrument
+from flash_pipeline.market import Interval
+
+
+@dataclass(frozen=True)
+class CandleRequest:
+    """Which candles of a symbol are asked for."""
+
+    symbol: str
+    """A symbol of the market's instruments."""
+    interval: Interval
+    """Length of the candles."""
+    first: int
+    """An instant within the first candle, ms since the epoch."""
+    last: int
+    """An instant within the last candle, ms since the epoch."""
+    limit: int
+    """Candles at most: the newest ones of the range."""
+
+
+@dataclass(frozen=True)
+class FundingRate:
+    """The rate that longs paid shorts at one settlement."""
+
+    time_ms: int
+    """Settlement, ms since the epoch, UTC."""
+    rate: float
+    """Fraction of the position's value; negative where shorts paid longs."""
+
+
+class Market(Protocol):
+    """A source of market data.
+
+    No method tells anything that was not known at `now` (ms since the epoch). An unknown symbol
+    raises `InvalidSymbol`.
+    """
+
+    @property
+    def kind(self) -> str:
+        """`simulated` or `replay`: what clients label their results with."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """One line for people on where the numbers come from."""
+        ...
+
+    @property
+    def instruments(self) -> Mapping[str, Instrument]:
+        """Every instrument by its symbol, sorted by it, the unlaunched ones included."""
+        ...
+
+    def candles(self, request: CandleRequest, now: int) -> Candles:
+        """Return candles in coins, oldest first, the forming one as far as it is known.
+
+        Raises
+        ------
+        InvalidInterval
+            If the market has no candles that fine.
+        """
+        ...
+
+    def funding(
+        self, symbol: str, first: int, last: int, limit: int, now: int
+    ) -> Sequence[FundingRate]:
+        """Return the newest `limit` settlements from `first` to `last`, oldest first."""
+        ...
+
+    def last_price(self, symbol: str, now: int) -> float | None:
+        """Return the latest price in the quote coin; None before the listing."""
+        ...
+
+
+def listed_instrument(market: Market, symbol: str) -> Instrument:
+    """Return the instrument of a symbol.
+
+    Raises
+    ------
+    InvalidSymbol
+        If the market has none of that name.
+    """
+    instrument = market.instruments.get(symbol)
+    if instrument is None:
+        raise InvalidSymbol(f"symbol {symbol!r} is not listed on this exchange")
+    return instrument

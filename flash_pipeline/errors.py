@@ -20,7 +20,6 @@
     │       └── MalformedAnswer        JSON of another shape than documented
     ├── DataError               stored or fetched data cannot serve the purpose
     │   ├── EmptyMonth          no closed candle of any symbol in a month that has passed
-    │   ├── MissingCandles      the exchange left out candles inside a window it answered
     │   ├── NotEnoughHistory    fewer bars than one training window and its label need
     │   └── SchemaMismatch      a stored file or table has other columns than the contract
     ├── ModelError
@@ -141,10 +140,6 @@ class DataError(FlashPipelineError):
 
 class EmptyMonth(DataError):
     """No closed candle of any symbol in a month that has passed."""
-
-
-class MissingCandles(DataError):
-    """The exchange left out candles inside a window that it answered."""
 
 
 class NotEnoughHistory(DataError):

@@ -1,63 +1,127 @@
 """The candle files: one Parquet file per symbol and month.
 
-klines/symbol=BTCUSDT/month=2024-06.parquet
+    klines/symbol=BTCUSDT/month=2024-06.parquet
+
+Each file says in its metadata which interval its candles have and whether a simulator made them,
+so that neither two intervals nor real and synthetic candles ever mix in one folder.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flash_pipeline.errors import SchemaMismatch
-from flash_pipeline.market import CANDLE_SCHEMA, Month, empty_candles, month_range, parse_symbol
+from flash_pipeline.market import (
+    CANDLE_SCHEMA,
+    Interval,
+    Month,
+    empty_candles,
+    month_range,
+    parse_symbol,
+)
 from flash_pipeline.storage.files import write_parquet
 
-
-def month_path(folder: Path, symbol: str, month: Month) -> Path:
-    """Return the file of a symbol's candles of a month; it need not exist."""
-    return folder / f"symbol={parse_symbol(symbol)}" / f"month={month}.parquet"
+_INTERVAL = b"interval"
+_SYNTHETIC = b"synthetic"
 
 
-def stored_months(folder: Path, symbol: str) -> list[Month]:
-    """Return the months that have a file, oldest first."""
-    paths = (folder / f"symbol={parse_symbol(symbol)}").glob("month=*.parquet")
-    return sorted(Month.parse(path.stem.removeprefix("month=")) for path in paths)
+@dataclass(frozen=True)
+class KlineStore:
+    """The candle files of one folder, all of one interval."""
 
+    folder: Path
+    """Folder that holds `symbol=…/month=….parquet`; need not exist."""
+    interval: Interval
+    """Length of every candle."""
 
-def read_month(folder: Path, symbol: str, month: Month) -> pa.Table:
-    """Return the stored candles of a month as `CANDLE_SCHEMA`; no rows where there is no file.
+    def path(self, symbol: str, month: Month) -> Path:
+        """Return the file of a symbol's candles of a month; it need not exist."""
+        return self.folder / f"symbol={parse_symbol(symbol)}" / f"month={month}.parquet"
 
-    Raises
-    ------
-    SchemaMismatch
-        If the file has other columns than the contract.
-    """
-    path = month_path(folder, symbol, month)
-    if not path.is_file():
-        return empty_candles()
-    table = pq.read_table(path, partitioning=None)
-    if not table.schema.equals(CANDLE_SCHEMA):
-        raise SchemaMismatch(f"{path} has the columns {table.schema.names}, expected candles")
-    return table
+    def paths(self, symbols: Iterable[str]) -> list[Path]:
+        """Return every stored file of the symbols, for a reader such as DuckDB."""
+        return [self.path(s, month) for s in symbols for month in self.months(s)]
 
+    def months(self, symbol: str) -> list[Month]:
+        """Return the months that have a file, oldest first."""
+        paths = (self.folder / f"symbol={parse_symbol(symbol)}").glob("month=*.parquet")
+        return sorted(Month.parse(path.stem.removeprefix("month=")) for path in paths)
 
-def read_candles(folder: Path, symbol: str, first: Month, last: Month) -> pa.Table:
-    """Return the stored candles of the months `first` to `last`, oldest first."""
-    return pa.concat_tables(read_month(folder, symbol, m) for m in month_range(first, last))
+    def read_month(self, symbol: str, month: Month) -> pa.Table:
+        """Return a month's stored candles as `CANDLE_SCHEMA`; no rows where there is no file.
 
+        Raises
+        ------
+        SchemaMismatch
+            If the file has other columns than the contract, or candles of another interval.
+        """
+        path = self.path(symbol, month)
+        if not path.is_file():
+            return empty_candles()
+        # `partitioning=None`: the folder names are ours to read, not columns of the contract.
+        table = pq.read_table(path, partitioning=None)
+        if not table.schema.equals(CANDLE_SCHEMA):
+            raise SchemaMismatch(
+                f"{path} has the columns {table.schema.names}, expected {CANDLE_SCHEMA.names}"
+            )
+        interval = (table.schema.metadata or {}).get(_INTERVAL, b"").decode()
+        if interval != self.interval.value:
+            raise SchemaMismatch(
+                f"{path} holds candles of interval {interval!r}, asked for "
+                f"{self.interval.value!r}: use another FLASH_PIPELINE_HOME for it"
+            )
+        return table.cast(CANDLE_SCHEMA)
 
-def write_month(folder: Path, symbol: str, month: Month, candles: pa.Table) -> None:
-    """Replace a month's file, whole or not at all.
+    def read(self, symbol: str, first: Month, last: Month) -> pa.Table:
+        """Return the stored candles of the months `first` to `last`, oldest first."""
+        return pa.concat_tables(
+            [empty_candles(), *(self.read_month(symbol, m) for m in month_range(first, last))]
+        )
 
-    Parameters
-    ----------
-    candles : pa.Table
-        Rows of `CANDLE_SCHEMA`: sorted, unique, closed, within the month.
-    """
-    write_parquet(candles.cast(CANDLE_SCHEMA), month_path(folder, symbol, month))
+    def read_all(self, symbol: str) -> pa.Table:
+        """Return every stored candle of a symbol, oldest first."""
+        return pa.concat_tables(
+            [empty_candles(), *(self.read_month(symbol, m) for m in self.months(symbol))]
+        )
 
+    def write_month(self, symbol: str, month: Month, candles: pa.Table, *, synthetic: bool) -> None:
+        """Replace a month's file, whole or not at all.
 
-def month_paths(folder: Path, symbols: Iterable[str]) -> list[Path]:
-    """Return every candle file of the symbols, for a reader such as DuckDB."""
-    return [month_path(folder, s, month) for s in symbols for month in stored_months(folder, s)]
+        Parameters
+        ----------
+        candles : pa.Table
+            Rows of `CANDLE_SCHEMA`: sorted, unique, closed, within the month.
+        synthetic : bool
+            Whether a simulator made them.
+        """
+        marks = {_INTERVAL: self.interval.value.encode(), _SYNTHETIC: str(synthetic).encode()}
+        table = candles.cast(CANDLE_SCHEMA).replace_schema_metadata(
+            {**(CANDLE_SCHEMA.metadata or {}), **marks}
+        )
+        write_parquet(table, self.path(symbol, month))
+
+    def synthetic(self) -> bool | None:
+        """Say whether the stored candles were made by a simulator; None where there are none."""
+        path = next(self.folder.glob("symbol=*/month=*.parquet"), None)
+        if path is None:
+            return None
+        return (pq.read_schema(path).metadata or {}).get(_SYNTHETIC) == b"True"
+
+    def require_kind(self, *, synthetic: bool) -> None:
+        """Refuse to mix simulated and real candles.
+
+        Raises
+        ------
+        SchemaMismatch
+            If the folder holds candles of the other kind.
+        """
+        stored = self.synthetic()
+        if stored is not None and stored != synthetic:
+            kinds = {True: "simulated", False: "real"}
+            raise SchemaMismatch(
+                f"{self.folder} holds {kinds[stored]} candles and the exchange serves "
+                f"{kinds[synthetic]} ones: use another FLASH_PIPELINE_HOME for these"
+            )

@@ -1,0 +1,15 @@
+"""The client of Bybit's public v5 market API, and what it fetches and stores."""
+
+from flash_pipeline.bybit.client import MAX_CANDLES, BybitClient
+from flash_pipeline.bybit.ingest import KlineRefresh, MonthSummary, refresh_klines
+from flash_pipeline.bybit.instruments import INSTRUMENT_SCHEMA, fetch_instruments
+
+__all__ = [
+    "INSTRUMENT_SCHEMA",
+    "MAX_CANDLES",
+    "BybitClient",
+    "KlineRefresh",
+    "MonthSummary",
+    "fetch_instruments",
+    "refresh_klines",
+]

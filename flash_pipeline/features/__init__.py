@@ -1,0 +1,20 @@
+"""Engineered features: a catalog of formulas, computed in DuckDB SQL window functions."""
+
+from flash_pipeline.features.catalog import CATALOG, FEATURE_NAMES, WARMUP_BARS, Feature
+from flash_pipeline.features.engineering import (
+    FEATURES_TABLE,
+    FeatureRefresh,
+    read_features,
+    refresh_features,
+)
+
+__all__ = [
+    "CATALOG",
+    "FEATURES_TABLE",
+    "FEATURE_NAMES",
+    "WARMUP_BARS",
+    "Feature",
+    "FeatureRefresh",
+    "read_features",
+    "refresh_features",
+]

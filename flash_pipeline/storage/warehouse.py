@@ -1,0 +1,71 @@
+"""Connections to the DuckDB warehouse: short-lived, closed whatever happens.
+
+DuckDB lets one process at a time open a file that anyone writes, so a connection is held for a
+single piece of work and a process that finds the file taken waits for a while.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from flash_pipeline.errors import WarehouseLocked
+
+_PAUSE_S = 0.1
+
+
+@contextmanager
+def open_warehouse(
+    path: Path, *, read_only: bool = False, wait_s: float = 60.0
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the warehouse for the length of the block.
+
+    Parameters
+    ----------
+    path : Path
+        DuckDB file; created unless `read_only`.
+    read_only : bool
+        Open without the right to write. The file must exist.
+    wait_s : float
+        Seconds to wait for another process that holds the file.
+
+    Raises
+    ------
+    WarehouseLocked
+        If the file is still held after `wait_s`; the message names the holder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = _connect(path, read_only=read_only, deadline=time.monotonic() + wait_s)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit what the block did, or undo all of it when the block raises."""
+    connection.execute("BEGIN TRANSACTION")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _connect(path: Path, *, read_only: bool, deadline: float) -> duckdb.DuckDBPyConnection:
+    # Extensions cannot be downloaded on every machine, and nothing here needs one.
+    while True:
+        try:
+            return duckdb.connect(
+                str(path), read_only=read_only, config={"autoinstall_known_extensions": "false"}
+            )
+        except duckdb.IOException as error:
+            if "lock" not in str(error).lower():
+                raise
+            if time.monotonic() >= deadline:
+                raise WarehouseLocked(f"{path} is held by another process: {error}") from error
+        time.sleep(_PAUSE_S)

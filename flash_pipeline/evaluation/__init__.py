@@ -1,0 +1,24 @@
+"""What a model's forecasts are worth: out of sample, after costs, beside the champion's."""
+
+from flash_pipeline.evaluation.contest import Contest, Contestant, evaluate_challenger
+from flash_pipeline.evaluation.forecasts import (
+    FORECASTS_TABLE,
+    ForecastRecord,
+    latest_forecasts,
+    make_forecast,
+    record_forecast,
+)
+from flash_pipeline.evaluation.promotion import Decision, decide_promotion
+
+__all__ = [
+    "FORECASTS_TABLE",
+    "Contest",
+    "Contestant",
+    "Decision",
+    "ForecastRecord",
+    "decide_promotion",
+    "evaluate_challenger",
+    "latest_forecasts",
+    "make_forecast",
+    "record_forecast",
+]

@@ -1,0 +1,302 @@
+"""The challenger and the champion on the same dates, which neither has seen.
+
+Shape letters: N anchors, T bars, S symbols.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from flash_pipeline.backtest import (
+    BacktestResult,
+    Costs,
+    Metrics,
+    Prices,
+    Report,
+    ReportContext,
+    allocation_weights,
+    buy_and_hold,
+    direction_weights,
+    hold_cohorts,
+    regression_weights,
+    simulate,
+    summarise,
+    write_report,
+)
+from flash_pipeline.errors import NotEnoughHistory
+from flash_pipeline.evaluation.quality import cross_sectional_ic, hit_rate, r2_against_zero, rank_ic
+from flash_pipeline.market import Month, compact_utc, iso_utc
+from flash_pipeline.storage.klines import KlineStore
+from flash_pipeline.training.bundle import ModelBundle, Predictor
+from flash_pipeline.windows.blocks import WindowFrame
+
+Floats = npt.NDArray[np.float64]
+
+_BATCH = 256
+_LEAST_ANCHORS = 48
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A registered model and how it did over the dates of a contest."""
+
+    version: str
+    """Version in the registry."""
+    head: str
+    """What it predicts."""
+    loss: float
+    """Mean loss over the dates in a unit that models of one head share; lower is better."""
+    quality: dict[str, float]
+    """Rank IC, hit rate and the like; NaN where not defined."""
+    metrics: Metrics
+    """Of the backtest, after costs."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What was measured, and where the report of it lies."""
+
+    made_at: int
+    """Close of the newest bar at hand, ms since the epoch; names the report."""
+    anchors: int
+    """Dates of the contest."""
+    first_made_at: int
+    """First date, ms since the epoch."""
+    last_made_at: int
+    """Last date, ms since the epoch."""
+    challenger: Contestant
+    """The model of the report."""
+    champion: Contestant | None
+    """On the same dates; None where there is none that can be compared."""
+    champion_absent: str
+    """Why there is no champion to compare, empty where there is one."""
+    report: Report
+    """The challenger's report."""
+
+
+def evaluate_challenger(
+    frame: WindowFrame,
+    store: KlineStore,
+    costs: Costs,
+    reports: Path,
+    challenger: tuple[str, ModelBundle],
+    champion: tuple[str, ModelBundle] | None,
+) -> Contest:
+    """Backtest the challenger, and the champion beside it, and write the challenger's report.
+
+    Every date used comes after the last price that touched either model's weights or choice of
+    checkpoint (`Provenance.seen_until`), so a model trained on more recent data shortens the
+    contest for both.
+
+    Parameters
+    ----------
+    challenger, champion : (version, bundle)
+        No champion, or one that predicts something else, leaves the challenger alone.
+
+    Raises
+    ------
+    NotEnoughHistory
+        If fewer than 48 labelled dates follow what the challenger has seen.
+    """
+    absent = _incomparable(frame, challenger[1], champion)
+    rivals = [challenger] if absent or champion is None else [challenger, champion]
+    index_N = _unseen(frame, [bundle for _, bundle in rivals])
+    if len(rivals) == 2 and len(index_N) < _LEAST_ANCHORS:
+        absent = f"fewer than {_LEAST_ANCHORS} dates follow what both models have seen"
+        rivals, index_N = [challenger], _unseen(frame, [challenger[1]])
+    if len(index_N) < _LEAST_ANCHORS:
+        raise NotEnoughHistory(
+            f"{len(index_N)} labelled dates follow what version {challenger[0]} has seen "
+            f"(to {iso_utc(challenger[1].provenance.seen_until)}): expected {_LEAST_ANCHORS}"
+        )
+    prices = load_prices(frame, store, index_N)
+    outcomes = [_run(frame, prices, costs, index_N, *rival) for rival in rivals]
+    predictions_NS, result, contestant = outcomes[0]
+    benchmark = buy_and_hold(prices, costs)
+    made_at = int(frame.made_at_N[-1])
+    report = write_report(
+        reports / compact_utc(made_at),
+        result=result,
+        benchmark=benchmark,
+        context=ReportContext(
+            interval=frame.interval,
+            costs=costs,
+            horizon=frame.horizon,
+            model_version=f"version {contestant.version}",
+            synthetic=frame.synthetic,
+        ),
+        predictions=predictions_table(frame, index_N, predictions_NS, contestant.version),
+        prediction_quality=_readable(contestant, outcomes[1][2] if len(outcomes) > 1 else None),
+    )
+    return Contest(
+        made_at=made_at,
+        anchors=len(index_N),
+        first_made_at=int(frame.made_at_N[index_N[0]]),
+        last_made_at=int(frame.made_at_N[index_N[-1]]),
+        challenger=contestant,
+        champion=outcomes[1][2] if len(outcomes) > 1 else None,
+        champion_absent=absent,
+        report=report,
+    )
+
+
+def predict_windows(
+    frame: WindowFrame, bundle: ModelBundle, index_N: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Return a model's predictions [N, S] for windows of the frame, newest `lookback` bars each."""
+    predictor = Predictor(bundle)
+    parts = [
+        predictor.predict(frame.batch(index_N[start : start + _BATCH], bundle.lookback))
+        for start in range(0, len(index_N), _BATCH)
+    ]
+    return np.concatenate(parts)
+
+
+def size_positions(bundle: ModelBundle, predictions_NS: npt.NDArray[np.float32]) -> Floats:
+    """Return held target weights [N, S] for predictions, by the rule of the model's head."""
+    wide_NS = predictions_NS.astype(np.float64)
+    if bundle.config.head == "direction":
+        weights_NS = direction_weights(wide_NS)
+    elif bundle.config.head == "allocation":
+        weights_NS = allocation_weights(np.clip(wide_NS, -1, 1))
+    elif bundle.prediction_scale > 0:
+        weights_NS = regression_weights(wide_NS, bundle.prediction_scale)
+    else:  # a constant forecast says nothing about when to hold what
+        weights_NS = np.zeros_like(wide_NS)
+    return hold_cohorts(weights_NS, bundle.horizon)
+
+
+def load_prices(frame: WindowFrame, store: KlineStore, index_N: npt.NDArray[np.int64]) -> Prices:
+    """Return opens and closes of the bars from the first anchor to the last, by time."""
+    start_T = np.arange(
+        frame.anchor_N[index_N[0]],
+        frame.anchor_N[index_N[-1]] + 1,
+        frame.interval.milliseconds,
+    )
+    first, last = Month.containing(int(start_T[0])), Month.containing(int(start_T[-1]))
+    open_TS = np.full((len(start_T), len(frame.symbols)), np.nan)
+    close_TS = np.full_like(open_TS, np.nan)
+    for s, symbol in enumerate(frame.symbols):
+        candles = store.read(symbol, first, last)
+        row = (candles["start_time"].to_numpy() - start_T[0]) // frame.interval.milliseconds
+        inside = (row >= 0) & (row < len(start_T))
+        open_TS[row[inside], s] = candles["open"].to_numpy()[inside]
+        close_TS[row[inside], s] = candles["close"].to_numpy()[inside]
+    return Prices(start_T, open_TS, close_TS, frame.symbols).carried_forward()
+
+
+def predictions_table(
+    frame: WindowFrame,
+    index_N: npt.NDArray[np.int64],
+    predictions_NS: npt.NDArray[np.float32],
+    version: str,
+) -> pa.Table:
+    """Return one row per date and symbol: `made_at, symbol, prediction, label, model_version`."""
+    symbols = len(frame.symbols)
+    rows = predictions_NS.size
+    return pa.table(
+        {
+            "made_at": np.repeat(frame.made_at_N[index_N], symbols),
+            "symbol": pa.array(list(frame.symbols) * len(index_N), pa.string()),
+            "prediction": predictions_NS.reshape(-1),
+            "label": pa.array(frame.label_NS[index_N].reshape(-1), from_pandas=True),
+            "model_version": pa.array([version] * rows, pa.string()),
+        }
+    )
+
+
+def _run(
+    frame: WindowFrame,
+    prices: Prices,
+    costs: Costs,
+    index_N: npt.NDArray[np.int64],
+    version: str,
+    bundle: ModelBundle,
+) -> tuple[npt.NDArray[np.float32], BacktestResult, Contestant]:
+    predictions_NS = predict_windows(frame, bundle, index_N)
+    weights_TS = np.zeros_like(prices.close_TS)
+    row_N = (frame.anchor_N[index_N] - prices.start_time_T[0]) // frame.interval.milliseconds
+    weights_TS[row_N] = size_positions(bundle, predictions_NS)
+    # Before its first close a symbol cannot be held.
+    weights_TS[np.isnan(prices.close_TS)] = 0.0
+    result = simulate(weights_TS, prices, costs)
+    metrics = summarise(result, frame.interval.bars_per_year)
+    labels_NS = frame.label_NS[index_N].astype(np.float64)
+    wide_NS = predictions_NS.astype(np.float64)
+    contestant = Contestant(
+        version=version,
+        head=bundle.config.head,
+        loss=_loss(bundle, wide_NS, labels_NS),
+        quality=_quality(bundle, wide_NS, labels_NS),
+        metrics=metrics,
+    )
+    return predictions_NS, result, contestant
+
+
+def _loss(bundle: ModelBundle, predictions_NS: Floats, labels_NS: Floats) -> float:
+    """Return the loss in the head's own measure, on labels scaled to unit variance here.
+
+    The labels' own scale over the contest's dates is used, so that two models whose scalers
+    differ are measured alike.
+    """
+    if bundle.config.head == "direction":
+        up_NS = np.where(labels_NS > 0, predictions_NS, 1 - predictions_NS)
+        return float(np.nanmean(np.where(np.isnan(labels_NS), np.nan, -np.log(up_NS + 1e-12))))
+    scale_S = np.sqrt(np.nanmean(labels_NS**2, axis=0))
+    if bundle.config.head == "allocation":
+        return float(-np.nanmean(predictions_NS * labels_NS / scale_S))
+    return float(np.nanmean(((labels_NS - predictions_NS) / scale_S) ** 2))
+
+
+def _quality(bundle: ModelBundle, predictions_NS: Floats, labels_NS: Floats) -> dict[str, float]:
+    centre = 0.5 if bundle.config.head == "direction" else 0.0
+    figures = {
+        "rank_ic": rank_ic(predictions_NS, labels_NS),
+        "cross_sectional_ic": cross_sectional_ic(predictions_NS, labels_NS),
+        "hit_rate": hit_rate(predictions_NS - centre, labels_NS),
+    }
+    if bundle.config.head == "regression":
+        figures["r2_against_zero"] = r2_against_zero(predictions_NS, labels_NS)
+    return figures
+
+
+def _unseen(frame: WindowFrame, bundles: list[ModelBundle]) -> npt.NDArray[np.int64]:
+    seen_until = max(bundle.provenance.seen_until for bundle in bundles)
+    return np.flatnonzero(frame.known_N & (frame.made_at_N >= seen_until))
+
+
+def _incomparable(
+    frame: WindowFrame, challenger: ModelBundle, champion: tuple[str, ModelBundle] | None
+) -> str:
+    if champion is None:
+        return "there is no champion yet"
+    version, bundle = champion
+    if bundle.provenance.synthetic != frame.synthetic:
+        return f"champion {version} was trained on candles of another kind (simulated or real)"
+    same = (challenger.symbols, challenger.feature_names, challenger.interval, challenger.horizon)
+    if same != (bundle.symbols, bundle.feature_names, bundle.interval, bundle.horizon):
+        return f"champion {version} predicts other symbols or another horizon"
+    if bundle.lookback > frame.lookback:
+        return f"champion {version} needs {bundle.lookback} bars, the windows have {frame.lookback}"
+    return ""
+
+
+def _readable(challenger: Contestant, champion: Contestant | None) -> dict[str, float | str | None]:
+    names = {
+        "rank_ic": "Rank IC",
+        "cross_sectional_ic": "Cross-sectional rank IC",
+        "hit_rate": "Hit rate of predictions",
+        "r2_against_zero": "R² against the zero forecast",
+    }
+    rows: dict[str, float | str | None] = {
+        names[name]: value if np.isfinite(value) else None
+        for name, value in challenger.quality.items()
+    }
+    rows[f"Loss ({challenger.head})"] = challenger.loss
+    if champion is not None:
+        rows[f"Loss of champion, version {champion.version}"] = champion.loss
+        rows["Net return of the champion, same dates"] = champion.metrics.total_return
+    return rows

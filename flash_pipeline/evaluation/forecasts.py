@@ -1,0 +1,161 @@
+"""The record of live forecasts: made once, scored when their horizon has passed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from flash_pipeline.errors import BundleMismatch
+from flash_pipeline.evaluation.contest import predict_windows
+from flash_pipeline.features import FEATURES_TABLE
+from flash_pipeline.market import Interval
+from flash_pipeline.storage.warehouse import transaction
+from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.windows.blocks import WindowFrame
+
+FORECASTS_TABLE = "forecasts"
+"""One row per symbol, instant, horizon and model version."""
+
+_CREATE_SQL = f"""
+    CREATE TABLE IF NOT EXISTS {FORECASTS_TABLE} (
+        symbol VARCHAR NOT NULL,
+        made_at BIGINT NOT NULL,         -- close of the last bar seen, ms since the epoch, UTC
+        interval VARCHAR NOT NULL,       -- candle interval by the exchange's code
+        horizon INTEGER NOT NULL,        -- bars ahead
+        head VARCHAR NOT NULL,           -- regression, direction or allocation
+        prediction DOUBLE NOT NULL,      -- log return, probability of a rise, or weight
+        model_version VARCHAR NOT NULL,
+        synthetic BOOLEAN NOT NULL,      -- whether a simulator made the candles
+        realised DOUBLE                  -- log return over the horizon, null until it is known
+    )
+"""
+
+
+@dataclass(frozen=True)
+class ForecastRecord:
+    """What recording a forecast changed."""
+
+    rows: int
+    """Forecasts stored for this instant, one per symbol."""
+    scored: int
+    """Earlier forecasts whose realised return became known now."""
+
+
+def make_forecast(frame: WindowFrame, version: str, bundle: ModelBundle) -> pa.Table:
+    """Predict from the newest window.
+
+    Returns
+    -------
+    pa.Table
+        Columns of the forecasts' table but `realised`, one row per symbol. `made_at` is the close
+        of the newest closed bar by the exchange's clock. A symbol whose own newest bar is missing
+        gets no row: its last price is not known.
+
+    Raises
+    ------
+    BundleMismatch
+        If the model takes other inputs or predicts another horizon than the windows have.
+    """
+    same = bundle.serves(
+        frame.symbols, frame.features, frame.interval.value, bundle.lookback, frame.horizon
+    )
+    if not same or bundle.lookback > frame.lookback:
+        raise BundleMismatch(
+            f"champion {version} predicts {', '.join(bundle.symbols)} {bundle.horizon} bars ahead "
+            f"from {bundle.lookback} bars; the windows have {', '.join(frame.symbols)}, "
+            f"{frame.horizon} and {frame.lookback}: promote the challenger with force, or restore "
+            "the configuration"
+        )
+    if bundle.provenance.synthetic != frame.synthetic:
+        raise BundleMismatch(
+            f"champion {version} was trained on candles of another kind (simulated or real): "
+            "use another FLASH_PIPELINE_HOME, or promote the challenger with force"
+        )
+    newest = np.array([len(frame.anchor_N) - 1])
+    values_S = predict_windows(frame, bundle, newest)[0]
+    end = int(frame.offset_N[-1]) + frame.lookback - 1
+    fresh_S = frame.valid_BKS[int(frame.block_N[-1]), end]
+    made_at = int(frame.made_at_N[-1])
+    rows = [
+        {
+            "symbol": symbol,
+            "made_at": made_at,
+            "interval": frame.interval.value,
+            "horizon": frame.horizon,
+            "head": bundle.config.head,
+            "prediction": float(value),
+            "model_version": version,
+            "synthetic": frame.synthetic,
+        }
+        for symbol, value, fresh in zip(frame.symbols, values_S, fresh_S, strict=True)
+        if fresh
+    ]
+    return pa.Table.from_pylist(rows, schema=_FORECAST_SCHEMA)
+
+
+def record_forecast(
+    connection: duckdb.DuckDBPyConnection, forecast: pa.Table, interval: Interval
+) -> ForecastRecord:
+    """Store a forecast and score the earlier ones whose horizon has passed, in one transaction.
+
+    The same model's forecast of the same instant replaces itself, so a repeated run adds nothing;
+    another version's stands beside it.
+    """
+    with transaction(connection):
+        connection.execute(_CREATE_SQL)
+        connection.register("new_forecast", forecast)
+        connection.execute(
+            f"DELETE FROM {FORECASTS_TABLE} WHERE EXISTS (SELECT 1 FROM new_forecast AS n WHERE "
+            + " AND ".join(f"n.{key} = {FORECASTS_TABLE}.{key}" for key in _KEY)
+            + ")"
+        )
+        connection.execute(
+            f"INSERT INTO {FORECASTS_TABLE} ({', '.join(_FORECAST_SCHEMA.names)}) "
+            f"SELECT {', '.join(_FORECAST_SCHEMA.names)} FROM new_forecast"
+        )
+        connection.unregister("new_forecast")
+        scored = connection.execute(
+            _SCORE_SQL, {"interval": interval.value, "bar_ms": interval.milliseconds}
+        ).fetchall()[0][0]
+    return ForecastRecord(forecast.num_rows, int(scored))
+
+
+def latest_forecasts(
+    connection: duckdb.DuckDBPyConnection, symbols: Iterable[str] | None = None
+) -> pa.Table:
+    """Return the newest forecast of each symbol, by its instant and then by model version."""
+    wanted = list(symbols) if symbols is not None else None
+    return connection.sql(
+        f"SELECT * FROM {FORECASTS_TABLE} WHERE $symbols IS NULL OR "
+        "list_contains($symbols, symbol) QUALIFY row_number() OVER (PARTITION BY symbol "
+        "ORDER BY made_at DESC, try_cast(model_version AS INTEGER) DESC) = 1 ORDER BY symbol",
+        params={"symbols": wanted},
+    ).to_arrow_table()
+
+
+_KEY = ("symbol", "made_at", "interval", "horizon", "model_version")
+
+_FORECAST_SCHEMA = pa.schema(
+    [
+        ("symbol", pa.string()),
+        ("made_at", pa.int64()),
+        ("interval", pa.string()),
+        ("horizon", pa.int32()),
+        ("head", pa.string()),
+        ("prediction", pa.float64()),
+        ("model_version", pa.string()),
+        ("synthetic", pa.bool_()),
+    ]
+)
+
+_SCORE_SQL = f"""
+    UPDATE {FORECASTS_TABLE} SET realised = ln(later.close / seen.close)
+    FROM {FEATURES_TABLE} AS seen, {FEATURES_TABLE} AS later
+    WHERE {FORECASTS_TABLE}.realised IS NULL
+        AND {FORECASTS_TABLE}.interval = $interval
+        AND seen.symbol = {FORECASTS_TABLE}.symbol AND later.symbol = {FORECASTS_TABLE}.symbol
+        AND seen.start_time = {FORECASTS_TABLE}.made_at - $bar_ms
+        AND later.start_time = {FORECASTS_TABLE}.made_at + ({FORECASTS_TABLE}.horizon - 1) * $bar_ms
+"""

@@ -1,0 +1,66 @@
+"""Measures of the predictions themselves, before any position is taken.
+
+Shape letters: N anchors, S symbols.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Floats = npt.NDArray[np.floating]
+
+
+def rank_ic(predictions_NS: Floats, labels_NS: Floats) -> float:
+    """Return the rank information coefficient: Spearman's correlation over time, mean of symbols.
+
+    Parameters
+    ----------
+    predictions_NS, labels_NS : array
+        Pairs with a NaN on either side are left out. Ties take mean ranks.
+
+    Returns
+    -------
+    float
+        In [-1, 1]; NaN where no symbol has two pairs that differ. (Spearman 1904; Grinold and
+        Kahn 2000, Active Portfolio Management, chapter 6.)
+    """
+    return _mean([_spearman(p, y) for p, y in zip(predictions_NS.T, labels_NS.T, strict=True)])
+
+
+def cross_sectional_ic(predictions_NS: Floats, labels_NS: Floats) -> float:
+    """Return the mean over time of the rank correlation across symbols; NaN below two symbols."""
+    predictions, labels = pd.DataFrame(predictions_NS), pd.DataFrame(labels_NS)
+    both = predictions.notna() & labels.notna()
+    ranked = [frame.where(both).rank(axis=1) for frame in (predictions, labels)]
+    correlations = ranked[0].corrwith(ranked[1], axis=1, method="pearson")
+    return float(correlations.mean())
+
+
+def hit_rate(signal_NS: Floats, labels_NS: Floats) -> float:
+    """Return the share of pairs whose signal has the label's sign; zeros and NaN are left out."""
+    sign_NS = np.sign(signal_NS) * np.sign(labels_NS)
+    counted = np.isfinite(sign_NS) & (sign_NS != 0)
+    return float((sign_NS[counted] > 0).mean()) if counted.any() else float("nan")
+
+
+def r2_against_zero(predictions_NS: Floats, labels_NS: Floats) -> float:
+    """Return 1 - sum((y - p)²) / sum(y²), mean of symbols: below 0 is worse than predicting 0.
+
+    (Gu, Kelly and Xiu 2020, Empirical Asset Pricing via Machine Learning, equation 19.)
+    """
+    known_NS = np.isfinite(predictions_NS) & np.isfinite(labels_NS)
+    error_S = np.where(known_NS, (labels_NS - predictions_NS) ** 2, 0).sum(axis=0)
+    total_S = np.where(known_NS, labels_NS**2, 0).sum(axis=0)
+    return _mean([float(1 - e / t) for e, t in zip(error_S, total_S, strict=True) if t > 0])
+
+
+def _spearman(prediction_N: Floats, label_N: Floats) -> float:
+    pairs = pd.DataFrame({"p": prediction_N, "y": label_N}).dropna().rank()
+    if len(pairs) < 2 or pairs["p"].nunique() < 2 or pairs["y"].nunique() < 2:
+        return float("nan")
+    return float(pairs["p"].corr(pairs["y"]))
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")

@@ -1,0 +1,1 @@
+"""Training: recipes, scaling, the loop, the model bundle, and their tracking in MLflow."""

@@ -1,0 +1,242 @@
+"""The model bundle: all that a prediction needs, in two files without a pickle.
+
+model.safetensors   the weights
+bundle.json         architecture, scalers, order of symbols and features, what it was fitted on
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from flash_pipeline.errors import BundleMismatch
+from flash_pipeline.features import CATALOG
+from flash_pipeline.model.config import ModelConfig
+from flash_pipeline.model.trader import FlashAttentionTrader
+from flash_pipeline.training.scaler import FeatureScaler, Floats, TargetScaler
+
+WEIGHTS_FILE = "model.safetensors"
+"""Weights, float32."""
+
+DESCRIPTION_FILE = "bundle.json"
+"""Everything else."""
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a model was fitted on, in absolute times (ms since the epoch)."""
+
+    recipe: str
+    """Name of the recipe."""
+    fingerprint: str
+    """Hash of the recipe and the data: equal fingerprints are equal trainings."""
+    snapshot: str
+    """Hash of the window tensors."""
+    synthetic: bool
+    """Whether a simulator made the candles."""
+    train_from: int
+    """Open of the first training anchor."""
+    train_until: int
+    """End of the last training label: no price after it has touched the weights."""
+    seen_until: int
+    """End of the last validation label: no price after it has touched the choice either."""
+    parent: str | None = None
+    """Version of the model whose weights were the start; None for random weights."""
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A trained model with its scalers and the order of its inputs and outputs."""
+
+    config: ModelConfig
+    """Architecture."""
+    weights: dict[str, torch.Tensor]
+    """State of `FlashAttentionTrader`, float32, on the CPU."""
+    features: FeatureScaler
+    """Scaler of the inputs."""
+    targets: TargetScaler
+    """Scaler of the labels."""
+    symbols: tuple[str, ...]
+    """Order of the symbol axis."""
+    feature_names: tuple[str, ...]
+    """Order of the feature axis."""
+    interval: str
+    """Candle interval by the exchange's code."""
+    lookback: int
+    """Bars of a window."""
+    horizon: int
+    """Bars ahead that is predicted."""
+    prediction_scale: float
+    """Standard deviation of the predictions over the validation range, for sizing positions."""
+    provenance: Provenance
+    """What it was fitted on."""
+
+    def save(self, folder: Path) -> None:
+        """Write the two files into an existing folder."""
+        save_file(self.weights, folder / WEIGHTS_FILE)
+        description = {
+            "format": _FORMAT,
+            "model": self.config.to_dict(),
+            "feature_scaler": self.features.to_dict(),
+            "target_scaler": self.targets.to_dict(),
+            "symbols": list(self.symbols),
+            "features": [dataclasses.asdict(f) for f in CATALOG if f.name in self.feature_names],
+            "interval": self.interval,
+            "lookback": self.lookback,
+            "horizon": self.horizon,
+            "prediction_scale": self.prediction_scale,
+            "provenance": dataclasses.asdict(self.provenance),
+        }
+        text = json.dumps(description, indent=2, sort_keys=True)
+        (folder / DESCRIPTION_FILE).write_text(text + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "ModelBundle":
+        """Read a bundle.
+
+        Raises
+        ------
+        BundleMismatch
+            If the files are missing, of another format, or do not fit each other.
+        """
+        try:
+            description = json.loads((folder / DESCRIPTION_FILE).read_text())
+            weights = load_file(folder / WEIGHTS_FILE)
+        except (OSError, ValueError) as error:
+            raise BundleMismatch(f"{folder} holds no model bundle: {error}") from error
+        if description.get("format") != _FORMAT:
+            raise BundleMismatch(
+                f"{folder} holds a bundle of format {description.get('format')!r}: "
+                f"expected {_FORMAT}"
+            )
+        return cls(
+            config=ModelConfig.from_dict(description["model"]),
+            weights=weights,
+            features=FeatureScaler.from_dict(description["feature_scaler"]),
+            targets=TargetScaler.from_dict(description["target_scaler"]),
+            symbols=tuple(description["symbols"]),
+            feature_names=tuple(f["name"] for f in description["features"]),
+            interval=description["interval"],
+            lookback=description["lookback"],
+            horizon=description["horizon"],
+            prediction_scale=description["prediction_scale"],
+            provenance=Provenance(**description["provenance"]),
+        )
+
+    def serves(
+        self,
+        symbols: Sequence[str],
+        features: Sequence[str],
+        interval: str,
+        lookback: int,
+        horizon: int,
+    ) -> bool:
+        """Say whether the model takes exactly these inputs and predicts at this horizon."""
+        mine = (self.symbols, self.feature_names, self.interval, self.lookback, self.horizon)
+        return mine == (tuple(symbols), tuple(features), interval, lookback, horizon)
+
+    def build(self, device: torch.device | None = None) -> FlashAttentionTrader:
+        """Return the model in evaluation mode, on a device (by default the CPU).
+
+        Raises
+        ------
+        BundleMismatch
+            If the weights do not fit the architecture.
+        """
+        model = FlashAttentionTrader(self.config)
+        try:
+            model.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise BundleMismatch(f"the weights do not fit the architecture: {error}") from error
+        return model.to(device or torch.device("cpu")).eval()
+
+    def to_units(self, outputs_NS: Floats) -> Floats:
+        """Return the head's predictions in their unit.
+
+        Regression: log return over the horizon. Direction: probability of a rise. Allocation:
+        weight in [-1, 1].
+        """
+        return self.targets.inverse(outputs_NS) if self.config.head == "regression" else outputs_NS
+
+
+class Predictor:
+    """Predicts from raw windows, as a program that looked the model up would.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        The model.
+    device : torch.device or None
+        By default a CUDA device where there is one.
+    """
+
+    def __init__(self, bundle: ModelBundle, device: torch.device | None = None) -> None:
+        self.bundle = bundle
+        self.device = device or default_device()
+        self._model = bundle.build(self.device)
+
+    def predict(self, x_NLI: Floats, batch_size: int = 256) -> Floats:
+        """Return the predictions for windows of unscaled features.
+
+        Parameters
+        ----------
+        x_NLI : array [N, lookback, symbols * features], float32
+            Features as the warehouse has them, symbol by symbol; NaN where unknown.
+
+        Returns
+        -------
+        array [N, S], float32
+            See `ModelBundle.to_units`.
+
+        Raises
+        ------
+        BundleMismatch
+            If the array has another shape; the message states the one expected.
+        """
+        bundle = self.bundle
+        expected = (bundle.lookback, bundle.config.input_dim)
+        if x_NLI.ndim != 3 or x_NLI.shape[1:] != expected:
+            raise BundleMismatch(
+                f"windows of shape {x_NLI.shape}: expected (n, {expected[0]}, {expected[1]}), "
+                f"{len(bundle.symbols)} symbols x {len(bundle.feature_names)} features on the last "
+                f"axis"
+            )
+        outputs = [
+            self._predict_batch(x_NLI[start : start + batch_size])
+            for start in range(0, len(x_NLI), batch_size)
+        ]
+        empty = np.empty((0, len(bundle.symbols)), np.float32)
+        return bundle.to_units(np.concatenate([empty, *outputs]))
+
+    def _predict_batch(self, x_NLI: Floats) -> Floats:
+        shape = (*x_NLI.shape[:2], len(self.bundle.symbols), len(self.bundle.feature_names))
+        x_NLSF = x_NLI.reshape(shape)
+        known_NL = np.asarray(np.isfinite(x_NLSF).all(axis=3)).any(axis=2)
+        scaled_NLI = self.bundle.features.transform(x_NLSF).reshape(x_NLI.shape)
+        with torch.inference_mode(), autocast(self.device):
+            outputs_NS = self._model.predict(
+                torch.from_numpy(scaled_NLI).to(self.device),
+                torch.from_numpy(known_NL).to(self.device),
+            )
+        return cast(Floats, outputs_NS.float().cpu().numpy())
+
+
+def default_device() -> torch.device:
+    """Return the CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Return the bf16 autocast that every pass on a GPU runs under; off on a CPU.
+
+    The weights stay float32. flash-attn takes fp16 and bf16 only, and bf16 needs no loss scaling.
+    """
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")

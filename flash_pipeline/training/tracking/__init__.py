@@ -1,0 +1,20 @@
+"""Experiments and the model registry in MLflow; nothing else in the project imports it."""
+
+from flash_pipeline.training.tracking.registry import (
+    CHALLENGER,
+    CHAMPION,
+    MODEL_NAME,
+    RegisteredModel,
+    Registry,
+)
+from flash_pipeline.training.tracking.runs import TrackedTraining, track_training
+
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "MODEL_NAME",
+    "RegisteredModel",
+    "Registry",
+    "TrackedTraining",
+    "track_training",
+]

@@ -1,0 +1,141 @@
+"""The model registry: versions, aliases, and bundles read back without a pickle."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from flash_pipeline.errors import ModelNotRegistered
+from flash_pipeline.settings import Settings
+from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.tracking.served import BUNDLE_ARTIFACT
+from flash_pipeline.training.tracking.store import connect
+
+MODEL_NAME = "flash-attention-trader"
+"""Name of the registered model."""
+
+CHAMPION = "champion"
+"""Alias of the version that makes the forecasts."""
+
+CHALLENGER = "challenger"
+"""Alias of the version trained last."""
+
+FINGERPRINT_TAG = "fingerprint"
+"""Tag of a version: hash of the recipe and the data it was trained on."""
+
+# MLflow answers a missing alias with the first code and a missing model with the second.
+_ABSENT = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"}
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """One version of the registered model."""
+
+    version: str
+    """Version number, as MLflow writes it."""
+    run_id: str
+    """MLflow run that trained it."""
+    tags: dict[str, str]
+    """Tags of the version."""
+
+    @property
+    def uri(self) -> str:
+        """Address for `mlflow.pyfunc.load_model`."""
+        return f"models:/{MODEL_NAME}/{self.version}"
+
+    @cached_property
+    def bundle(self) -> ModelBundle:
+        """The stored bundle: weights, scalers, order of inputs."""
+        folder = mlflow.artifacts.download_artifacts(artifact_uri=self.uri)
+        return ModelBundle.load(Path(folder) / "artifacts" / BUNDLE_ARTIFACT)
+
+
+class Registry:
+    """Looks versions up and moves the aliases.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where MLflow is.
+
+    Raises
+    ------
+    TrackingUnreachable
+        If the store does not answer.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.client: MlflowClient = connect(settings)
+
+    def at(self, alias: str) -> RegisteredModel | None:
+        """Return the version an alias stands for, None where there is none."""
+        try:
+            found = self.client.get_model_version_by_alias(MODEL_NAME, alias)
+        except MlflowException as error:
+            if error.error_code in _ABSENT:
+                return None
+            raise
+        return _registered(found)
+
+    def require(self, alias: str) -> RegisteredModel:
+        """Return the version an alias stands for.
+
+        Raises
+        ------
+        ModelNotRegistered
+            If there is none.
+        """
+        found = self.at(alias)
+        if found is None:
+            raise ModelNotRegistered(
+                f"models:/{MODEL_NAME}@{alias} does not exist in {self.settings.tracking_uri!r}: "
+                "run the job first (make run)"
+            )
+        return found
+
+    def find(self, fingerprint: str) -> RegisteredModel | None:
+        """Return the newest version of a fingerprint, None where it was never trained."""
+        found = self.client.search_model_versions(
+            f"name = '{MODEL_NAME}' and tags.{FINGERPRINT_TAG} = '{fingerprint}'",
+            order_by=["version_number DESC"],
+        )
+        return _registered(found[0]) if found else None
+
+    def register(self, model_uri: str, run_id: str, tags: Mapping[str, str]) -> RegisteredModel:
+        """Make a logged model a version, with all its tags at once, and the challenger."""
+        try:
+            self.client.get_registered_model(MODEL_NAME)
+        except MlflowException as error:
+            if error.error_code not in _ABSENT:
+                raise
+            self.client.create_registered_model(MODEL_NAME)
+        made = self.client.create_model_version(
+            MODEL_NAME, model_uri, run_id=run_id, tags=dict(tags)
+        )
+        self.point(CHALLENGER, str(made.version))
+        return RegisteredModel(str(made.version), run_id, dict(tags))
+
+    def tag(self, version: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a version."""
+        for name, value in tags.items():
+            self.client.set_model_version_tag(MODEL_NAME, version, name, value)
+
+    def point(self, alias: str, version: str) -> None:
+        """Move an alias to a version."""
+        self.client.set_registered_model_alias(MODEL_NAME, alias, version)
+
+    def add_report(self, model: RegisteredModel, folder: Path, metrics: dict[str, float]) -> None:
+        """Log a backtest report's files and figures to the run that trained the model."""
+        self.client.log_artifacts(model.run_id, str(folder), "report")
+        for name, value in metrics.items():
+            self.client.log_metric(model.run_id, f"backtest.{name}", value)
+
+
+def _registered(version: Any) -> RegisteredModel:  # noqa: ANN401  (MLflow's own, untyped)
+    return RegisteredModel(str(version.version), str(version.run_id), dict(version.tags))

@@ -1,0 +1,160 @@
+"""One training, tracked: a run with parameters, metrics, pictures, and a registered version."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mlflow
+from mlflow.entities import Metric, Param, RunStatus, RunTag
+
+from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.figures import loss_curve
+from flash_pipeline.training.loop import Epoch
+from flash_pipeline.training.recipes import Recipe
+from flash_pipeline.training.tracking.registry import (
+    FINGERPRINT_TAG,
+    RegisteredModel,
+    Registry,
+)
+from flash_pipeline.training.tracking.served import BUNDLE_ARTIFACT, signature
+from flash_pipeline.training.tracking.store import experiment_id, quiet_mlflow
+from flash_pipeline.training.trainer import Training
+
+_PINNED = ("flash-pipeline", "mlflow", "numpy", "safetensors", "torch")
+_SERVED_MODEL = Path(__file__).with_name("served_model.py")
+
+
+@dataclass
+class TrackedTraining:
+    """An open MLflow run."""
+
+    registry: Registry
+    """Where the model will be registered."""
+    run_id: str
+    """Id of the run."""
+    tags: Mapping[str, str]
+    """Tags of the run and the version."""
+
+    @property
+    def url(self) -> str:
+        """Path of the run's page in the MLflow UI, below its host."""
+        run = self.registry.client.get_run(self.run_id)
+        return f"/#/experiments/{run.info.experiment_id}/runs/{self.run_id}"
+
+    def log_epoch(self, epoch: Epoch) -> None:
+        """Log the metrics of an epoch in one call."""
+        now = int(time.time() * 1000)
+        values = {
+            "train_loss": epoch.train_loss,
+            "validation_loss": epoch.validation_loss,
+            "learning_rate": epoch.learning_rate,
+            "gradient_norm": epoch.gradient_norm,
+        }
+        self.registry.client.log_batch(
+            self.run_id, metrics=[Metric(k, v, now, epoch.number) for k, v in values.items()]
+        )
+
+    def register(self, training: Training) -> RegisteredModel:
+        """Log the model and its figures, register the version and make it the challenger.
+
+        The version appears with all its tags at once, after everything it needs is stored: a
+        process that is killed before leaves a run, never half a model.
+        """
+        client = self.registry.client
+        facts = {
+            "attention": training.attention,
+            "device": training.device,
+            "parameters": str(training.parameters),
+            "best_epoch": str(training.best.number),
+        }
+        client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in facts.items()])
+        client.log_metric(self.run_id, "best_validation_loss", training.best.validation_loss)
+        picture = loss_curve(training.history, title=f"Loss, {training.parameters:,} parameters")
+        with TemporaryDirectory() as folder:
+            (Path(folder) / "loss.png").write_bytes(picture)
+            client.log_artifacts(self.run_id, folder)
+        model_uri = self._log_model(training.bundle)
+        tags = {**self.tags, **facts}
+        return self.registry.register(model_uri, self.run_id, tags)
+
+    def _log_model(self, bundle: ModelBundle) -> str:
+        with TemporaryDirectory() as folder, quiet_mlflow():
+            stored = Path(folder) / BUNDLE_ARTIFACT  # MLflow keeps the folder's own name
+            stored.mkdir()
+            bundle.save(stored)
+            with mlflow.start_run(run_id=self.run_id):
+                info = mlflow.pyfunc.log_model(
+                    name="model",
+                    python_model=str(_SERVED_MODEL),
+                    artifacts={BUNDLE_ARTIFACT: str(stored)},
+                    signature=signature(bundle),
+                    pip_requirements=[f"{name}=={package_version(name)}" for name in _PINNED],
+                )
+        return str(info.model_uri)
+
+
+@contextmanager
+def track_training(
+    registry: Registry, recipe: Recipe, snapshot: str, tags: Mapping[str, str]
+) -> Iterator[TrackedTraining]:
+    """Open an MLflow run for a training; it fails where the block raises.
+
+    Runs that a killed process left open are closed as killed first: trainings never run side by
+    side on one home.
+
+    Parameters
+    ----------
+    snapshot : str
+        Hash of the window tensors.
+    tags : mapping
+        What else to tag the run and the version with, such as Dagster's run id.
+    """
+    client = registry.client
+    experiment = experiment_id(client, registry.settings)
+    for stale in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+        client.set_terminated(stale.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+    all_tags = {
+        FINGERPRINT_TAG: recipe.fingerprint(snapshot),
+        "snapshot": snapshot,
+        "recipe": recipe.name,
+        "package_version": package_version("flash-pipeline"),
+        "git_commit": _git_commit(),
+        **tags,
+    }
+    run = client.create_run(experiment, run_name=f"{recipe.name}-{snapshot[:8]}", tags=all_tags)
+    run_id = run.info.run_id
+    params = [Param(name, value) for name, value in _flatten(recipe.to_dict())]
+    client.log_batch(run_id, params=params)
+    client.log_dict(run_id, recipe.to_dict(), "recipe.json")
+    try:
+        yield TrackedTraining(registry, run_id, all_tags)
+    except BaseException as error:
+        client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:5000])
+        client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+        raise
+    client.set_terminated(run_id)
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value if isinstance(value, str) else json.dumps(value)
+
+
+def _git_commit() -> str:
+    """Return the commit of the checkout, `unknown` where the package is no checkout."""
+    project = Path(__file__).resolve().parents[3]
+    command = ["git", "-C", str(project), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,182 @@
+"""From stored windows to a model bundle: scaling, fitting, and what a warm start may use."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from flash_pipeline.market import iso_utc
+from flash_pipeline.model.trader import FlashAttentionTrader
+from flash_pipeline.training.bundle import ModelBundle, Provenance, default_device
+from flash_pipeline.training.loop import Epoch, fit, predict, seeded
+from flash_pipeline.training.recipes import Recipe
+from flash_pipeline.training.scaler import FeatureScaler, TargetScaler
+from flash_pipeline.windows.blocks import WindowFrame
+from flash_pipeline.windows.dataset import WindowBatches
+from flash_pipeline.windows.split import Split
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training gave."""
+
+    bundle: ModelBundle
+    """The checkpoint with the lowest validation loss."""
+    history: tuple[Epoch, ...]
+    """One entry per epoch."""
+    attention: str
+    """The attention backend used, and why."""
+    device: str
+    """Where it ran."""
+    parameters: int
+    """Trainable parameters."""
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch of the checkpoint."""
+        return min(self.history, key=lambda epoch: epoch.validation_loss)
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A registered model whose weights are to be the start of a training."""
+
+    version: str
+    """Its version in the registry."""
+    bundle: ModelBundle
+    """The model."""
+
+
+def train(
+    frame: WindowFrame,
+    split: Split,
+    recipe: Recipe,
+    *,
+    parent: Parent | None = None,
+    device: torch.device | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    progress: bool = False,
+) -> Training:
+    """Train a model on the training windows of a split.
+
+    Scalers are fitted on the bars and labels of the training range alone. On a CPU the same
+    inputs give the same weights, bit for bit. On a GPU matrix products run under bf16 autocast
+    with float32 weights.
+
+    Parameters
+    ----------
+    parent : Parent or None
+        Weights to start from, for `recipe.train.warm_epochs` passes; None for random weights and
+        `recipe.train.epochs` passes. Ask `warm_start_refusal` first: weights that have seen the
+        validation or test range would make their figures worthless.
+    device : torch.device or None
+        By default a CUDA device where there is one.
+    on_epoch : callable
+        Called after each epoch, to log it.
+    progress : bool
+        Draw a progress bar.
+
+    Raises
+    ------
+    TrainingDiverged
+        If the loss becomes NaN or infinite.
+    AttentionUnsupported
+        If the recipe's attention backend cannot run here.
+    """
+    device = device or default_device()
+    features, targets = fit_scalers(frame, split)
+    batches = WindowBatches(
+        frame, features.transform(frame.x_BKSF), targets.transform(frame.y_BKS), device
+    )
+    with seeded(recipe.train.seed):
+        model = FlashAttentionTrader(recipe.model).to(device)
+        if parent is not None:
+            model.load_state_dict(parent.bundle.weights)
+        history = fit(
+            model,
+            batches,
+            split.train_N,
+            split.validation_N,
+            recipe.train,
+            epochs=recipe.train.epochs if parent is None else recipe.train.warm_epochs,
+            on_epoch=on_epoch,
+            progress=progress,
+        )
+    outputs_NS = predict(model, batches, split.validation_N)
+    if recipe.model.head == "regression":
+        outputs_NS = targets.inverse(outputs_NS)
+    bundle = ModelBundle(
+        config=recipe.model,
+        weights={k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()},
+        features=features,
+        targets=targets,
+        symbols=frame.symbols,
+        feature_names=frame.features,
+        interval=frame.interval.value,
+        lookback=frame.lookback,
+        horizon=frame.horizon,
+        prediction_scale=float(np.std(outputs_NS.astype(np.float64))),
+        provenance=_provenance(frame, split, recipe, parent),
+    )
+    attention = str(model.attention_choice)
+    return Training(bundle, tuple(history), attention, _name(device), model.n_parameters)
+
+
+def fit_scalers(frame: WindowFrame, split: Split) -> tuple[FeatureScaler, TargetScaler]:
+    """Fit the scalers on the bars up to the last training anchor, and on the training labels."""
+    seen_T = frame.start_time_T <= frame.anchor_N[split.train_N[-1]]
+    features = FeatureScaler.fit(frame.along_time(frame.x_BKSF)[seen_T])
+    return features, TargetScaler.fit(frame.label_NS[split.train_N])
+
+
+def warm_start_refusal(
+    parent: ModelBundle, frame: WindowFrame, split: Split, recipe: Recipe
+) -> str | None:
+    """Say why a model's weights may not be the start of a training; None where they may.
+
+    Its weights must fit, and must not have seen the ranges that will judge the result: neither
+    validation nor test prices by training, no test price by its choice of checkpoint.
+    """
+    if parent.provenance.synthetic != frame.synthetic:
+        return "it was trained on candles of another kind (simulated or real)"
+    same_data = parent.serves(
+        frame.symbols, frame.features, frame.interval.value, frame.lookback, frame.horizon
+    )
+    if not same_data or parent.config != recipe.model:
+        return "it has another architecture, other inputs or another horizon"
+    validation_from = int(frame.made_at_N[split.validation_N[0]])
+    if parent.provenance.train_until > validation_from:
+        return (
+            f"its training reaches {iso_utc(parent.provenance.train_until)}, into the validation "
+            f"range from {iso_utc(validation_from)}"
+        )
+    test_from = int(frame.made_at_N[split.test_N[0]])
+    if parent.provenance.seen_until > test_from:
+        return (
+            f"its checkpoint was chosen on prices to {iso_utc(parent.provenance.seen_until)}, "
+            f"into the test range from {iso_utc(test_from)}"
+        )
+    if not all(math.isfinite(w.abs().max().item()) for w in parent.weights.values()):
+        return "its weights are not finite"
+    return None
+
+
+def _provenance(
+    frame: WindowFrame, split: Split, recipe: Recipe, parent: Parent | None
+) -> Provenance:
+    return Provenance(
+        recipe=recipe.name,
+        fingerprint=recipe.fingerprint(frame.snapshot),
+        snapshot=frame.snapshot,
+        synthetic=frame.synthetic,
+        train_from=int(frame.anchor_N[split.train_N[0]]),
+        train_until=int(frame.label_end_N[split.train_N[-1]]),
+        seen_until=int(frame.label_end_N[split.validation_N[-1]]),
+        parent=parent.version if parent is not None else None,
+    )
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

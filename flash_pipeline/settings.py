@@ -37,13 +37,11 @@ class Settings:
                 f"FLASH_PIPELINE_RECIPE={self.recipe!r} is unknown: "
                 f"expected one of {', '.join(RECIPE_CHOICES)}"
             )
-        if self.bybit_url is not None:
-            parts = urlsplit(self.bybit_url)
-            if parts.scheme not in {"http", "https"} or not parts.hostname:
-                raise InvalidSetting(
-                    f"FLASH_PIPELINE_BYBIT_URL={self.bybit_url!r} is no URL: "
-                    "expected http(s)://host, such as https://api.bybit.com"
-                )
+        if self.bybit_url is not None and not _is_web_url(self.bybit_url):
+            raise InvalidSetting(
+                f"FLASH_PIPELINE_BYBIT_URL={self.bybit_url!r} is no URL: "
+                "expected http(s)://host, such as https://api.bybit.com"
+            )
         if not self.tracking_uri:
             object.__setattr__(self, "tracking_uri", f"sqlite:///{self.mlflow_database}")
 
@@ -54,10 +52,11 @@ class Settings:
         A variable that is unset or empty takes its default, as the README lists.
         """
         values = os.environ if environ is None else environ
-        home = values.get("FLASH_PIPELINE_HOME") or _default_home()
+        home = values.get("FLASH_PIPELINE_HOME")
+        url = values.get("FLASH_PIPELINE_BYBIT_URL")
         return cls(
-            home=Path(home).expanduser().resolve(),
-            bybit_url=(values.get("FLASH_PIPELINE_BYBIT_URL") or "").rstrip("/") or None,
+            home=_parse_home(home) if home else _default_home(),
+            bybit_url=url.rstrip("/") if url else None,
             recipe=values.get("FLASH_PIPELINE_RECIPE") or "auto",
             tracking_uri=values.get("MLFLOW_TRACKING_URI") or "",
         )
@@ -86,6 +85,11 @@ class Settings:
     def reports(self) -> Path:
         """Folder of the backtest reports, one folder each."""
         return self.home / "reports"
+
+    @property
+    def contest(self) -> Path:
+        """JSON file of the newest meeting of challenger and champion."""
+        return self.home / "contest.json"
 
     @property
     def mlflow_database(self) -> Path:
@@ -120,6 +124,22 @@ class Settings:
                 f"FLASH_PIPELINE_HOME={str(self.home)!r} cannot be written: {error.strerror}"
             ) from error
         return self.home
+
+
+def _is_web_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
+
+
+def _parse_home(text: str) -> Path:
+    try:
+        return Path(text).expanduser().resolve()
+    except RuntimeError as error:  # `~name` of a user that this machine does not have
+        raise InvalidSetting(f"FLASH_PIPELINE_HOME={text!r} is no folder: {error}") from error
 
 
 def _default_home() -> Path:

@@ -1,6 +1,7 @@
 """Reads the exchange's HTTP answers: from a response to a result, or to one error of the tree."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,10 +20,12 @@ from flash_pipeline.market import CANDLE_COLUMNS, CANDLE_SCHEMA
 
 JsonObject = Mapping[str, Any]
 
+_NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{0,30})?([eE][-+]?[0-9]{1,3})?", re.ASCII)
 _RATE_LIMIT_CODES = {10006}
 _FAULT_CODES = {10000, 10016}
 _SYMBOL_CODES = {10029}
 _BAD_PARAMETER = 10001
+_MOST_DIGITS = 14  # as milliseconds the year 5138; a date or an int64 cannot hold any number
 
 
 def read_envelope(response: requests.Response, *, symbol: str | None = None) -> JsonObject:
@@ -39,18 +42,19 @@ def read_envelope(response: requests.Response, *, symbol: str | None = None) -> 
     _check_status(response, symbol)
     try:
         envelope = response.json()
-    except requests.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or numbers and nesting beyond any use
         raise ExchangeFault(
             f"{response.url} answered no JSON (HTTP {response.status_code}, "
             f"{response.headers.get('Content-Type', 'no content type')})",
             symbol=symbol,
             status=response.status_code,
         ) from None
-    if not isinstance(envelope, dict) or not isinstance(envelope.get("retCode"), int):
+    if not isinstance(envelope, dict) or type(envelope.get("retCode")) is not int:  # nor a bool
         raise MalformedAnswer(
             f"{response.url} answered JSON without an integer retCode", symbol=symbol
         )
-    _check_code(envelope["retCode"], str(envelope.get("retMsg", "")), response.url, symbol)
+    message = str(envelope.get("retMsg") or "")
+    _check_code(envelope["retCode"], message, response.url, symbol)
     return envelope
 
 
@@ -109,10 +113,8 @@ def parse_number(text: object, what: str) -> float:
     MalformedAnswer
         If it is no string of a finite number; `what` names the field.
     """
-    try:
-        value = float(text) if isinstance(text, str) else math.nan
-    except ValueError:
-        value = math.nan
+    plain = isinstance(text, str) and _NUMBER.fullmatch(text) is not None
+    value = float(text) if plain else math.nan  # type: ignore[arg-type]
     if not math.isfinite(value):
         raise MalformedAnswer(f"{what} is {text!r}: expected a number in a string")
     return value
@@ -124,10 +126,10 @@ def parse_integer(text: object, what: str) -> int:
     Raises
     ------
     MalformedAnswer
-        If it is no string of digits; `what` names the field.
+        If it is no string of at most 14 digits; `what` names the field.
     """
-    if not isinstance(text, str) or not text.isascii() or not text.isdigit():
-        raise MalformedAnswer(f"{what} is {text!r}: expected digits in a string")
+    if not isinstance(text, str) or re.fullmatch(f"[0-9]{{1,{_MOST_DIGITS}}}", text) is None:
+        raise MalformedAnswer(f"{what} is {text!r}: expected up to {_MOST_DIGITS} digits")
     return int(text)
 
 

@@ -1,5 +1,6 @@
 """The HTTP client: one pooled session, timeouts on every call, transient errors retried."""
 
+import ipaddress
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -9,7 +10,13 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import requests
 from requests.adapters import HTTPAdapter
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 from flash_pipeline.bybit.answers import (
     JsonObject,
@@ -37,8 +44,6 @@ Query = Mapping[str, str | int]
 """Parameters of a call."""
 
 _CONNECT_TIMEOUT_S = 5.0
-_READ_TIMEOUT_S = 20.0
-_ATTEMPTS = 5
 _POOL_SIZE = 16
 
 
@@ -53,12 +58,16 @@ class BybitClient:
         Injected by tests; by default one of our own.
     sleep : callable
         Waits a number of seconds between tries.
+    attempts : int
+        Tries of a call that fails for a transient reason, at least 1.
+    read_timeout_s : float
+        Seconds to wait for the next bytes of an answer.
 
     Raises
     ------
     ExchangeError
         From every method, the branch of the tree that fits. Transient ones are raised after
-        five tries with growing pauses.
+        `attempts` tries with growing pauses.
     """
 
     def __init__(
@@ -67,16 +76,19 @@ class BybitClient:
         *,
         session: requests.Session | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        attempts: int = 5,
+        read_timeout_s: float = 20.0,
     ) -> None:
         self.base_url = base_url.rstrip("/")
-        self._session = session if session is not None else _pooled_session()
+        self._session = session if session is not None else _pooled_session(base_url)
         self._retrying = Retrying(
             retry=retry_if_exception_type(TransientExchangeError),
-            wait=wait_exponential_jitter(initial=0.5, max=15.0),
-            stop=stop_after_attempt(_ATTEMPTS),
+            wait=wait_exponential(multiplier=0.5, max=15.0) + wait_random(0.0, 1.0),
+            stop=stop_after_attempt(attempts),
             sleep=sleep,
             reraise=True,
         )
+        self._timeout = (min(_CONNECT_TIMEOUT_S, read_timeout_s), read_timeout_s)
         self._market_kind: str | None = None
 
     def __enter__(self) -> Self:
@@ -140,7 +152,12 @@ class BybitClient:
             "limit": len(starts),
         }
         envelope = self._get(path, query, symbol=symbol)
-        candles = parse_candles(read_rows(envelope.get("result"), path), symbol)
+        result = envelope.get("result")
+        candles = parse_candles(read_rows(result, path), symbol)
+        # Before a listing the answer can lack the symbol; it never names another.
+        answered = result.get("symbol", symbol) if isinstance(result, dict) else symbol
+        if answered not in (symbol, ""):
+            raise MalformedAnswer(f"asked for {symbol}, answered {answered!r}", symbol=symbol)
         for start in candles["start_time"].to_pylist():
             if start not in starts:
                 raise MalformedAnswer(
@@ -182,7 +199,7 @@ class BybitClient:
             response = self._session.get(
                 url,
                 params=query,
-                timeout=(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S),
+                timeout=self._timeout,
                 allow_redirects=False,
             )
         except requests.exceptions.SSLError as error:
@@ -196,9 +213,18 @@ class BybitClient:
         return read_envelope(response, symbol=symbol)
 
 
-def _pooled_session() -> requests.Session:
+def _pooled_session(base_url: str) -> requests.Session:
     session = requests.Session()
     session.mount("http://", HTTPAdapter(pool_maxsize=_POOL_SIZE))
     session.mount("https://", HTTPAdapter(pool_maxsize=_POOL_SIZE))
     session.headers["User-Agent"] = "flash-pipeline"
+    # A proxy of the environment leads away from this machine: none for the embedded exchange.
+    session.trust_env = not _is_loopback(urlsplit(base_url).hostname or "")
     return session
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flash_pipeline.bybit.client import MAX_CANDLES, BybitClient
-from flash_pipeline.errors import EmptyMonth, InvalidTimeRange
+from flash_pipeline.errors import EmptyMonth, InvalidTimeRange, UnknownSymbol
 from flash_pipeline.market import (
     CANDLE_SCHEMA,
     Interval,
@@ -142,8 +142,11 @@ def windows_to_fetch(
         First instant that is not closed yet, ms since the epoch; the newest three candles
         before it are read again.
     """
-    reread = TimeRange(closed_end - REREAD_CANDLES * interval.milliseconds, closed_end)
     at_hand = set(stored["start_time"].to_pylist())
+    # After a pause the newest stored candles are older than the newest closed ones: both count.
+    newest = min(closed_end, max(at_hand, default=closed_end) + interval.milliseconds)
+    reread_from = newest if closed.end == closed_end else closed_end
+    reread = TimeRange(reread_from - REREAD_CANDLES * interval.milliseconds, closed_end)
     wanted = [t for t in closed.candle_starts(interval) if t not in at_hand or t in reread]
     windows: list[TimeRange] = []
     for start in wanted:
@@ -201,11 +204,18 @@ def _require_candles(
         wanted = month.time_range.intersect(closed)
         if any(_within(candles, wanted).num_rows for candles in merged.values()):
             continue
-        launches = ", ".join(f"{s} {iso_utc(client.launch_time(s))}" for s in merged)
+        launches = ", ".join(f"{symbol} {_launch(client, symbol)}" for symbol in merged)
         raise EmptyMonth(
             f"month {month} is empty: the exchange has no candle of "
             f"{', '.join(merged)} in it (announced launches: {launches})"
         )
+
+
+def _launch(client: BybitClient, symbol: str) -> str:
+    try:
+        return iso_utc(client.launch_time(symbol))
+    except UnknownSymbol:
+        return "none yet"
 
 
 def _within(candles: pa.Table, time_range: TimeRange) -> pa.Table:

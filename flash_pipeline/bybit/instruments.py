@@ -1,12 +1,16 @@
 """Instrument specifications: tick, quantity step, funding interval, launch."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from flash_pipeline.bybit.answers import JsonObject, parse_integer, parse_number
 from flash_pipeline.bybit.client import BybitClient
 from flash_pipeline.errors import MalformedAnswer
+from flash_pipeline.storage.files import write_parquet
 
 INSTRUMENT_SCHEMA = pa.schema(
     [
@@ -45,25 +49,52 @@ def fetch_instruments(client: BybitClient, symbols: Iterable[str]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=INSTRUMENT_SCHEMA)
 
 
+def store_instruments(table: pa.Table, path: Path) -> pa.Table:
+    """Replace the stored rows of these symbols, keep those of others, and return all of them.
+
+    Parameters
+    ----------
+    table : pa.Table
+        Rows of `INSTRUMENT_SCHEMA`, unique by symbol.
+    path : Path
+        Parquet file; replaced whole or not at all.
+    """
+    if path.is_file():
+        old = pq.read_table(path)
+        others = old.filter(pc.invert(pc.is_in(old["symbol"], table["symbol"])))
+        table = pa.concat_tables([table, others.cast(INSTRUMENT_SCHEMA)])
+    table = table.sort_by("symbol")
+    write_parquet(table, path)
+    return table
+
+
 def _parse(spec: JsonObject) -> dict[str, str | int | float | None]:
     symbol = spec["symbol"]
     try:
         lot = spec["lotSizeFilter"]
         tick_size = spec["priceFilter"]["tickSize"]
+        funding_interval = str(spec["fundingInterval"])  # a JSON number, unlike the others
         minimum = lot.get("minNotionalValue") or None  # absent before 2024, "" at times
         return {
             "symbol": symbol,
-            "base_coin": spec["baseCoin"],
-            "quote_coin": spec["quoteCoin"],
-            "status": spec["status"],
+            "base_coin": _text(spec, "baseCoin"),
+            "quote_coin": _text(spec, "quoteCoin"),
+            "status": _text(spec, "status"),
             "launch_time": parse_integer(spec["launchTime"], f"{symbol}: launchTime"),
             "tick_size": parse_number(tick_size, f"{symbol}: tickSize"),
             "qty_step": parse_number(lot["qtyStep"], f"{symbol}: qtyStep"),
             "min_order_qty": parse_number(lot["minOrderQty"], f"{symbol}: minOrderQty"),
             "min_notional_value": minimum and parse_number(minimum, f"{symbol}: minNotionalValue"),
-            "funding_interval": int(spec["fundingInterval"]),
+            "funding_interval": parse_integer(funding_interval, f"{symbol}: fundingInterval"),
         }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise MalformedAnswer(
             f"{symbol}: the instrument's specification lacks or garbles {error}", symbol=symbol
         ) from error
+
+
+def _text(spec: JsonObject, name: str) -> str:
+    value = spec[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name} {value!r}")
+    return value

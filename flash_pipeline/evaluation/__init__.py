@@ -4,6 +4,7 @@ from flash_pipeline.evaluation.contest import Contest, Contestant, evaluate_chal
 from flash_pipeline.evaluation.forecasts import (
     FORECASTS_TABLE,
     ForecastRecord,
+    audit_forecasts,
     latest_forecasts,
     make_forecast,
     record_forecast,
@@ -16,6 +17,7 @@ __all__ = [
     "Contestant",
     "Decision",
     "ForecastRecord",
+    "audit_forecasts",
     "decide_promotion",
     "evaluate_challenger",
     "latest_forecasts",

@@ -3,8 +3,11 @@
 Shape letters: N anchors, T bars, S symbols.
 """
 
-from dataclasses import dataclass
+import json
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +29,10 @@ from flash_pipeline.backtest import (
     summarise,
     write_report,
 )
-from flash_pipeline.errors import NotEnoughHistory
+from flash_pipeline.errors import NotEnoughHistory, SchemaMismatch
 from flash_pipeline.evaluation.quality import cross_sectional_ic, hit_rate, r2_against_zero, rank_ic
 from flash_pipeline.market import Month, compact_utc, iso_utc
+from flash_pipeline.storage.files import replacing_file
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.training.bundle import ModelBundle, Predictor
 from flash_pipeline.windows.blocks import WindowFrame
@@ -57,7 +61,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Contest:
-    """What was measured, and where the report of it lies."""
+    """What was measured: all that a promotion is decided by."""
 
     made_at: int
     """Close of the newest bar at hand, ms since the epoch; names the report."""
@@ -73,8 +77,31 @@ class Contest:
     """On the same dates; None where there is none that can be compared."""
     champion_absent: str
     """Why there is no champion to compare, empty where there is one."""
-    report: Report
-    """The challenger's report."""
+
+    def save(self, path: Path) -> None:
+        """Write the figures as JSON, whole or not at all; NaN becomes null."""
+        text = json.dumps(_finite(asdict(self)), indent=2)
+        with replacing_file(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "Contest":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        SchemaMismatch
+            If there is no such file, or it holds something else.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            contestants = {
+                name: None if values[name] is None else _contestant(values[name])
+                for name in ("challenger", "champion")
+            }
+            return cls(**{**values, **contestants})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise SchemaMismatch(f"{path} holds no contest: {error}") from error
 
 
 def evaluate_challenger(
@@ -84,7 +111,7 @@ def evaluate_challenger(
     reports: Path,
     challenger: tuple[str, ModelBundle],
     champion: tuple[str, ModelBundle] | None,
-) -> Contest:
+) -> tuple[Contest, Report]:
     """Backtest the challenger, and the champion beside it, and write the challenger's report.
 
     Every date used comes after the last price that touched either model's weights or choice of
@@ -95,6 +122,13 @@ def evaluate_challenger(
     ----------
     challenger, champion : (version, bundle)
         No champion, or one that predicts something else, leaves the challenger alone.
+
+    Returns
+    -------
+    contest : Contest
+        The figures of both over the same dates.
+    report : Report
+        The challenger's, as written.
 
     Raises
     ------
@@ -131,7 +165,7 @@ def evaluate_challenger(
         predictions=predictions_table(frame, index_N, predictions_NS, contestant.version),
         prediction_quality=_readable(contestant, outcomes[1][2] if len(outcomes) > 1 else None),
     )
-    return Contest(
+    contest = Contest(
         made_at=made_at,
         anchors=len(index_N),
         first_made_at=int(frame.made_at_N[index_N[0]]),
@@ -139,8 +173,8 @@ def evaluate_challenger(
         challenger=contestant,
         champion=outcomes[1][2] if len(outcomes) > 1 else None,
         champion_absent=absent,
-        report=report,
     )
+    return contest, report
 
 
 def predict_windows(
@@ -266,6 +300,20 @@ def _quality(bundle: ModelBundle, predictions_NS: Floats, labels_NS: Floats) -> 
 def _unseen(frame: WindowFrame, bundles: list[ModelBundle]) -> npt.NDArray[np.int64]:
     seen_until = max(bundle.provenance.seen_until for bundle in bundles)
     return np.flatnonzero(frame.known_N & (frame.made_at_N >= seen_until))
+
+
+def _contestant(values: dict[str, Any]) -> Contestant:
+    metrics, quality = (
+        cast(dict[str, Any], {k: math.nan if v is None else v for k, v in values[name].items()})
+        for name in ("metrics", "quality")
+    )
+    return Contestant(**{**values, "metrics": Metrics(**metrics), "quality": quality})
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _incomparable(

@@ -10,7 +10,7 @@ import pyarrow as pa
 from flash_pipeline.errors import BundleMismatch
 from flash_pipeline.evaluation.contest import predict_windows
 from flash_pipeline.features import FEATURES_TABLE
-from flash_pipeline.market import Interval
+from flash_pipeline.market import Interval, iso_utc
 from flash_pipeline.storage.warehouse import transaction
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.windows.blocks import WindowFrame
@@ -133,6 +133,15 @@ def latest_forecasts(
         "ORDER BY made_at DESC, try_cast(model_version AS INTEGER) DESC) = 1 ORDER BY symbol",
         params={"symbols": wanted},
     ).to_arrow_table()
+
+
+def audit_forecasts(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return what is wrong with the stored forecasts, one sentence each; empty if nothing is."""
+    twice = connection.execute(
+        f"SELECT {', '.join(_KEY)}, count(*) FROM {FORECASTS_TABLE} GROUP BY ALL "
+        "HAVING count(*) > 1 ORDER BY ALL"
+    ).fetchall()
+    return [f"{row[0]} at {iso_utc(row[1])}, version {row[4]}: {row[5]} rows" for row in twice]
 
 
 _KEY = ("symbol", "made_at", "interval", "horizon", "model_version")

@@ -44,6 +44,12 @@ def decide_promotion(
             False,
             f"not comparable: {contest.champion_absent}; promote by hand with force if wanted",
         )
+    if champion.version != champion_version:
+        return Decision(
+            False,
+            f"the contest was against version {champion.version} and the champion is "
+            f"{champion_version} now: materialize backtest_report again",
+        )
     if challenger.head == champion.head:
         better = challenger.loss < champion.loss
         figures = f"loss {challenger.loss:.6f} against {champion.loss:.6f}"

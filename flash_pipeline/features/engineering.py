@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -47,10 +48,10 @@ def refresh_features(
 ) -> FeatureRefresh:
     """Bring the features of the months `first` to `last` in line with the candle files.
 
-    From the first row whose candle differs from the one it was computed from, rows are deleted
-    and inserted in one transaction: a new hour is an append computed from the last 25 candles, a
-    new month a whole month. Rows just after the months that a late backfill completes (their
-    warm-up) are computed anew as well. A changed catalog empties the table first.
+    From the first row whose candle differs from the one it was computed from, or is gone, rows
+    are deleted and inserted in one transaction: a new hour is an append computed from the last 25
+    candles, a new month a whole month. Rows just after the months that a late backfill completes
+    (their warm-up) are computed anew as well. A changed catalog empties the table first.
 
     Raises
     ------
@@ -74,22 +75,28 @@ def refresh_features(
             "read_end": span.end + warmup_ms,
         },
     )
+    asked = {"symbols": list(symbols), "start": span.start, "end": span.end}
     with transaction(connection):
-        since = connection.execute(_FIRST_CHANGE_SQL).fetchall()[0][0]
-        rewritten = 0 if since is None else _rewrite(connection, since)
+        since = connection.execute(_FIRST_CHANGE_SQL, asked).fetchall()[0][0]
+        rewritten = 0 if since is None else _rewrite(connection, {**asked, "start": since})
     connection.execute("DROP TABLE computed")
     return _summarise(connection, symbols, span, rewritten)
 
 
 def read_features(
-    connection: duckdb.DuckDBPyConnection, symbols: Iterable[str], since: int
+    connection: duckdb.DuckDBPyConnection,
+    symbols: Iterable[str],
+    since: int,
+    until: int | None = None,
 ) -> pa.Table:
-    """Return the features of the symbols from an instant on, ordered by start and symbol.
+    """Return the features of the symbols within a span, ordered by start and symbol.
 
     Parameters
     ----------
     since : int
         First candle start, ms since the epoch.
+    until : int or None
+        First candle start after the span; None for no end.
 
     Returns
     -------
@@ -99,23 +106,31 @@ def read_features(
     relation = connection.sql(
         f"SELECT {', '.join(_COLUMNS)} FROM {FEATURES_TABLE} "
         "WHERE list_contains($symbols, symbol) AND start_time >= $since "
-        "ORDER BY start_time, symbol",
-        params={"symbols": list(symbols), "since": since},
+        "AND ($until IS NULL OR start_time < $until) ORDER BY start_time, symbol",
+        params={"symbols": list(symbols), "since": since, "until": until},
     )
     return relation.to_arrow_table()
 
 
-def _rewrite(connection: duckdb.DuckDBPyConnection, since: int) -> int:
+def newest_start(connection: duckdb.DuckDBPyConnection, symbols: Iterable[str]) -> int | None:
+    """Return the newest candle start of any of the symbols, None where none is stored."""
+    rows = connection.execute(
+        f"SELECT max(start_time) FROM {FEATURES_TABLE} WHERE list_contains($symbols, symbol)",
+        {"symbols": list(symbols)},
+    ).fetchall()
+    return None if rows[0][0] is None else int(rows[0][0])
+
+
+def _rewrite(connection: duckdb.DuckDBPyConnection, asked: dict[str, Any]) -> int:
     connection.execute(
-        f"DELETE FROM {FEATURES_TABLE} WHERE start_time >= $since AND EXISTS (SELECT 1 FROM "
-        "computed WHERE computed.symbol = features.symbol "
-        "AND computed.start_time = features.start_time)",
-        {"since": since},
+        f"DELETE FROM {FEATURES_TABLE} WHERE start_time >= $start AND ({_ASKED} "
+        "OR (symbol, start_time) IN (SELECT (symbol, start_time) FROM computed))",
+        asked,
     )
     inserted = connection.execute(
         f"INSERT INTO {FEATURES_TABLE} SELECT {', '.join(_COLUMNS)} FROM computed "
         "WHERE start_time >= $since ORDER BY start_time, symbol",
-        {"since": since},
+        {"since": asked["start"]},
     ).fetchall()
     return int(inserted[0][0])
 
@@ -160,7 +175,8 @@ def _compute_sql(interval: Interval) -> str:
     """Return the statement that fills the temporary table `computed`.
 
     It holds the rows of the span, and those within the warm-up after it that the table of
-    features has already.
+    features has already of the same candle: a revision after the span is left to its own month,
+    which rewrites all that follows it.
     """
     columns = ", ".join(f"{_expand(f.sql, interval)} AS {f.name}" for f in CATALOG)
     step = f"start_time - lag(start_time) OVER s = {interval.milliseconds}"
@@ -182,7 +198,8 @@ def _compute_sql(interval: Interval) -> str:
         SELECT * FROM valued
         WHERE start_time >= $start AND (start_time < $end OR EXISTS (
             SELECT 1 FROM {FEATURES_TABLE} AS old
-            WHERE old.symbol = valued.symbol AND old.start_time = valued.start_time))
+            WHERE old.symbol = valued.symbol AND old.start_time = valued.start_time
+                AND old.close = valued.close AND old.volume = valued.volume))
     """
 
 
@@ -204,16 +221,19 @@ def _expand(sql: str, interval: Interval) -> str:
     )
 
 
-# A row has changed when its candle has, or when a value has become known or unknown. Values are
-# not compared: an appended hour differs from a full computation in the last bit.
+_ASKED = "list_contains($symbols, symbol) AND start_time >= $start AND start_time < $end"
+
+# A row has changed when its candle has, or is gone, or when a value has become known or unknown.
+# Values are not compared: an appended hour differs from a full computation in the last bit.
 _FINGERPRINT = ", ".join(
     ["symbol", "start_time", "close", "volume", *(f"{name} IS NULL" for name in FEATURE_NAMES)]
 )
 _FIRST_CHANGE_SQL = f"""
     SELECT min(start_time) FROM (
-        SELECT {_FINGERPRINT} FROM computed
-        EXCEPT
-        SELECT {_FINGERPRINT} FROM {FEATURES_TABLE}
-        WHERE start_time >= (SELECT min(start_time) FROM computed)
+        (SELECT {_FINGERPRINT} FROM computed
+        EXCEPT SELECT {_FINGERPRINT} FROM {FEATURES_TABLE} WHERE start_time >= $start)
+        UNION ALL
+        (SELECT {_FINGERPRINT} FROM {FEATURES_TABLE} WHERE {_ASKED}
+        EXCEPT SELECT {_FINGERPRINT} FROM computed)
     )
 """

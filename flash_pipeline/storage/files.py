@@ -44,7 +44,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         if path.exists():
             path.rename(retired)
-        temporary.rename(path)
+        try:
+            temporary.rename(path)
+        except BaseException:
+            if retired.exists():
+                retired.rename(path)
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)

@@ -67,12 +67,7 @@ class KlineStore:
             raise SchemaMismatch(
                 f"{path} has the columns {table.schema.names}, expected {CANDLE_SCHEMA.names}"
             )
-        interval = (table.schema.metadata or {}).get(_INTERVAL, b"").decode()
-        if interval != self.interval.value:
-            raise SchemaMismatch(
-                f"{path} holds candles of interval {interval!r}, asked for "
-                f"{self.interval.value!r}: use another FLASH_PIPELINE_HOME for it"
-            )
+        self._require_interval(path, table.schema)
         return table.cast(CANDLE_SCHEMA)
 
     def read(self, symbol: str, first: Month, last: Month) -> pa.Table:
@@ -86,6 +81,14 @@ class KlineStore:
         return pa.concat_tables(
             [empty_candles(), *(self.read_month(symbol, m) for m in self.months(symbol))]
         )
+
+    def newest_start(self, symbol: str) -> int | None:
+        """Return the start of a symbol's newest candle, ms since the epoch; None without any."""
+        for month in reversed(self.months(symbol)):
+            candles = self.read_month(symbol, month)
+            if candles.num_rows:
+                return int(candles["start_time"][-1].as_py())
+        return None
 
     def write_month(self, symbol: str, month: Month, candles: pa.Table, *, synthetic: bool) -> None:
         """Replace a month's file, whole or not at all.
@@ -105,23 +108,37 @@ class KlineStore:
 
     def synthetic(self) -> bool | None:
         """Say whether the stored candles were made by a simulator; None where there are none."""
-        path = next(self.folder.glob("symbol=*/month=*.parquet"), None)
+        path = self._any_file()
         if path is None:
             return None
         return (pq.read_schema(path).metadata or {}).get(_SYNTHETIC) == b"True"
 
     def require_kind(self, *, synthetic: bool) -> None:
-        """Refuse to mix simulated and real candles.
+        """Refuse to mix simulated and real candles, or candles of two intervals.
 
         Raises
         ------
         SchemaMismatch
-            If the folder holds candles of the other kind.
+            If the folder holds candles of the other kind or of another interval.
         """
+        path = self._any_file()
+        if path is not None:
+            self._require_interval(path, pq.read_schema(path))
         stored = self.synthetic()
         if stored is not None and stored != synthetic:
             kinds = {True: "simulated", False: "real"}
             raise SchemaMismatch(
                 f"{self.folder} holds {kinds[stored]} candles and the exchange serves "
                 f"{kinds[synthetic]} ones: use another FLASH_PIPELINE_HOME for these"
+            )
+
+    def _any_file(self) -> Path | None:
+        return next(self.folder.glob("symbol=*/month=*.parquet"), None)
+
+    def _require_interval(self, path: Path, schema: pa.Schema) -> None:
+        interval = (schema.metadata or {}).get(_INTERVAL, b"").decode()
+        if interval != self.interval.value:
+            raise SchemaMismatch(
+                f"{path} holds candles of interval {interval!r}, asked for "
+                f"{self.interval.value!r}: use another FLASH_PIPELINE_HOME for it"
             )

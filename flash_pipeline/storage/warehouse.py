@@ -64,7 +64,7 @@ def _connect(path: Path, *, read_only: bool, deadline: float) -> duckdb.DuckDBPy
                 str(path), read_only=read_only, config={"autoinstall_known_extensions": "false"}
             )
         except duckdb.IOException as error:
-            if "lock" not in str(error).lower():
+            if "could not set lock" not in str(error).lower():  # a path may hold the word too
                 raise
             if time.monotonic() >= deadline:
                 raise WarehouseLocked(f"{path} is held by another process: {error}") from error

@@ -9,13 +9,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from flash_pipeline.errors import BundleMismatch
+from flash_pipeline.errors import BundleMismatch, InvalidConfig
 from flash_pipeline.features import CATALOG
 from flash_pipeline.model.config import ModelConfig
 from flash_pipeline.model.trader import FlashAttentionTrader
@@ -82,13 +83,14 @@ class ModelBundle:
     def save(self, folder: Path) -> None:
         """Write the two files into an existing folder."""
         save_file(self.weights, folder / WEIGHTS_FILE)
+        catalog = {feature.name: feature for feature in CATALOG}
         description = {
             "format": _FORMAT,
             "model": self.config.to_dict(),
             "feature_scaler": self.features.to_dict(),
             "target_scaler": self.targets.to_dict(),
             "symbols": list(self.symbols),
-            "features": [dataclasses.asdict(f) for f in CATALOG if f.name in self.feature_names],
+            "features": [dataclasses.asdict(catalog[name]) for name in self.feature_names],
             "interval": self.interval,
             "lookback": self.lookback,
             "horizon": self.horizon,
@@ -110,13 +112,19 @@ class ModelBundle:
         try:
             description = json.loads((folder / DESCRIPTION_FILE).read_text())
             weights = load_file(folder / WEIGHTS_FILE)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise BundleMismatch(f"{folder} holds no model bundle: {error}") from error
-        if description.get("format") != _FORMAT:
-            raise BundleMismatch(
-                f"{folder} holds a bundle of format {description.get('format')!r}: "
-                f"expected {_FORMAT}"
-            )
+        if not isinstance(description, dict) or description.get("format") != _FORMAT:
+            raise BundleMismatch(f"{folder} holds no bundle of format {_FORMAT}")
+        try:
+            return cls._described(description, weights)
+        except (KeyError, TypeError, InvalidConfig) as error:
+            raise BundleMismatch(f"{folder} holds an incomplete bundle: {error}") from error
+
+    @classmethod
+    def _described(
+        cls, description: dict[str, Any], weights: dict[str, torch.Tensor]
+    ) -> "ModelBundle":
         return cls(
             config=ModelConfig.from_dict(description["model"]),
             weights=weights,

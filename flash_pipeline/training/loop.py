@@ -86,7 +86,8 @@ def fit(
     windows = torch.from_numpy(train_N)
     history: list[Epoch] = []
     best: dict[str, Tensor] = {}
-    with tqdm(total=steps * epochs, desc="training", unit="step", disable=not progress) as bar:
+    shown = None if progress else True  # None: in a terminal only
+    with tqdm(total=steps * epochs, desc="training", unit="step", disable=shown) as bar:
         for number in range(1, epochs + 1):
             drawn = windows[torch.randperm(len(windows), generator=order)[:per_epoch]]
             parts = torch.split(drawn.to(batches.device), config.batch_size)
@@ -113,9 +114,10 @@ def evaluate(
     for part in torch.split(torch.from_numpy(index_N).to(batches.device), EVALUATION_BATCH):
         x_NLI, valid_NL, y_NS = batches.batch(part)
         with torch.inference_mode(), autocast(batches.device):
-            total += model.loss(model(x_NLI, valid_NL), y_NS).item() * len(part)
-        weight += len(part)
-    return total / weight
+            loss = model.loss(model(x_NLI, valid_NL), y_NS).item()
+        known = int(torch.isfinite(y_NS).sum())  # a loss is the mean over known labels
+        total, weight = total + loss * known, weight + known
+    return total / max(weight, 1)
 
 
 def predict(

@@ -100,6 +100,11 @@ class Recipe:
                 f"{self.model.max_seq_len} positions"
             )
 
+    @property
+    def interval(self) -> Interval:
+        """Candle interval."""
+        return Interval.parse(self.data.interval)
+
     def with_data(self, **changes: Any) -> "Recipe":  # noqa: ANN401  (DataConfig's own fields)
         """Return the recipe for other candles or windows, its model fitted to them.
 
@@ -130,6 +135,16 @@ class Recipe:
             For a value out of its bounds, such as `n_layers=-4`.
         """
         return dataclasses.replace(self, model=dataclasses.replace(self.model, **changes))
+
+    def with_training(self, **changes: Any) -> "Recipe":  # noqa: ANN401  (TrainConfig's own fields)
+        """Return the recipe trained in another way.
+
+        Parameters
+        ----------
+        **changes
+            Fields of `TrainConfig`.
+        """
+        return dataclasses.replace(self, train=dataclasses.replace(self.train, **changes))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, fit for JSON."""

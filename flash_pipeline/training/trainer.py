@@ -76,7 +76,7 @@ def train(
     on_epoch : callable
         Called after each epoch, to log it.
     progress : bool
-        Draw a progress bar.
+        Draw a progress bar, in a terminal only.
 
     Raises
     ------

@@ -147,7 +147,8 @@ class WindowFrame:
         views_BK = np.lib.stride_tricks.sliding_window_view(self.x_BKSF, taken, axis=1)
         start_N = self.offset_N[index_N] + self.lookback - taken
         x_NSFL = views_BK[self.block_N[index_N], start_N]
-        return np.ascontiguousarray(np.moveaxis(x_NSFL, 3, 1)).reshape(len(index_N), taken, -1)
+        inputs = len(self.symbols) * len(self.features)
+        return np.ascontiguousarray(np.moveaxis(x_NSFL, 3, 1)).reshape(-1, taken, inputs)
 
     def window(self, n: int) -> npt.NDArray[np.float32]:
         """Return window `n` as a view [lookback, S, F] of its block."""
@@ -219,7 +220,10 @@ def read_windows(folder: Path) -> WindowFrame:
     path = folder / BLOCKS_FILE
     if not path.is_file():
         raise NotEnoughHistory(f"no window tensors in {folder}: materialize window_tensors first")
-    blocks, index = pq.read_table(path), pq.read_table(folder / INDEX_FILE)
+    try:
+        blocks, index = pq.read_table(path), pq.read_table(folder / INDEX_FILE)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SchemaMismatch(f"{folder} holds no readable window tensors: {error}") from error
     meta = json.loads((blocks.schema.metadata or {}).get(_META, b"{}"))
     if not meta or not index.schema.equals(INDEX_SCHEMA):
         raise SchemaMismatch(f"{folder} holds no window tensors of this version")

@@ -22,7 +22,7 @@ class SplitConfig:
     """Bars left out after the purge, before each next range; 0 or more."""
 
     def __post_init__(self) -> None:
-        if not (0 < self.train < 1 and 0 < self.validation < 1 - self.train):
+        if not (self.train > 0 and self.validation > 0 and self.train + self.validation < 1):
             raise InvalidConfig(
                 f"split train={self.train} validation={self.validation}: expected shares above 0 "
                 "that leave some of 1 for the test range"

@@ -4,6 +4,7 @@ from flash_pipeline.training.tracking.registry import (
     CHALLENGER,
     CHAMPION,
     MODEL_NAME,
+    RIVAL_TAG,
     RegisteredModel,
     Registry,
 )
@@ -13,6 +14,7 @@ __all__ = [
     "CHALLENGER",
     "CHAMPION",
     "MODEL_NAME",
+    "RIVAL_TAG",
     "RegisteredModel",
     "Registry",
     "TrackedTraining",

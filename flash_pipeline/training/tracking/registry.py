@@ -25,6 +25,12 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 """Alias of the version trained last."""
 
+RIVAL_TAG = "rival"
+"""Tag of a version: the champion when it was trained, empty where there was none."""
+
+LOCAL_UI = "http://127.0.0.1:5000"
+"""Where `make dev` serves the MLflow UI of a sqlite store."""
+
 FINGERPRINT_TAG = "fingerprint"
 """Tag of a version: hash of the recipe and the data it was trained on."""
 
@@ -83,6 +89,18 @@ class Registry:
             raise
         return _registered(found)
 
+    def rival_of(self, challenger: RegisteredModel) -> RegisteredModel | None:
+        """Return the model that a challenger has to beat, None where there is none.
+
+        It is the champion. Where the challenger has become the champion itself, it is the one
+        that it replaced: so a repeated evaluation gives the same figures.
+        """
+        champion = self.at(CHAMPION)
+        if champion is None or champion.version != challenger.version:
+            return champion
+        version = challenger.tags.get(RIVAL_TAG, "")
+        return _registered(self.client.get_model_version(MODEL_NAME, version)) if version else None
+
     def require(self, alias: str) -> RegisteredModel:
         """Return the version an alias stands for.
 
@@ -106,6 +124,16 @@ class Registry:
             order_by=["version_number DESC"],
         )
         return _registered(found[0]) if found else None
+
+    def url(self, model: RegisteredModel) -> str:
+        """Return the page of the MLflow run that trained a version.
+
+        Beside a sqlite store it is where `make dev` serves the MLflow UI.
+        """
+        uri = self.settings.tracking_uri
+        base = uri if uri.startswith("http") else LOCAL_UI
+        experiment = self.client.get_run(model.run_id).info.experiment_id
+        return f"{base}/#/experiments/{experiment}/runs/{model.run_id}"
 
     def register(self, model_uri: str, run_id: str, tags: Mapping[str, str]) -> RegisteredModel:
         """Make a logged model a version, with all its tags at once, and the challenger."""

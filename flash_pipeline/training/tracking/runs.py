@@ -42,12 +42,6 @@ class TrackedTraining:
     tags: Mapping[str, str]
     """Tags of the run and the version."""
 
-    @property
-    def url(self) -> str:
-        """Path of the run's page in the MLflow UI, below its host."""
-        run = self.registry.client.get_run(self.run_id)
-        return f"/#/experiments/{run.info.experiment_id}/runs/{self.run_id}"
-
     def log_epoch(self, epoch: Epoch) -> None:
         """Log the metrics of an epoch in one call."""
         now = int(time.time() * 1000)

@@ -1,15 +1,19 @@
 """The registered model as MLflow serves it: windows in, predictions out."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from mlflow.models import ModelSignature
-from mlflow.pyfunc.model import PythonModel
 from mlflow.types import Schema, TensorSpec
 
 from flash_pipeline.training.bundle import ModelBundle, Predictor
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # MLflow warns of its own type hints when it is imported
+    from mlflow.pyfunc.model import PythonModel
 
 BUNDLE_ARTIFACT = "bundle"
 """Name of the bundle's folder among the model's artifacts."""
@@ -30,7 +34,7 @@ class ServedModel(PythonModel):
     def predict(
         self,
         context: Any,  # noqa: ANN401, ARG002  (MLflow's own, untyped; the bundle is loaded already)
-        model_input: Any,  # noqa: ANN401  (typed by the signature: MLflow checks it)
+        model_input: np.ndarray,  # bare: MLflow warns of any hint that it derives no schema from
         params: dict[str, Any] | None = None,  # noqa: ARG002  (the signature has none)
     ) -> npt.NDArray[np.float32]:
         """Return predictions [n, symbols] for windows [n, lookback, symbols * features]."""

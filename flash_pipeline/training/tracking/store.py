@@ -34,6 +34,7 @@ def connect(settings: Settings) -> MlflowClient:
         If the store is of a kind that cannot hold a registry, or does not answer.
     """
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -52,8 +53,9 @@ def connect(settings: Settings) -> MlflowClient:
             _prepare_sqlite(uri)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
-        client = MlflowClient(uri, uri)
-        client.search_experiments(max_results=1)
+        with quiet_mlflow():
+            client = MlflowClient(uri, uri)
+            client.search_experiments(max_results=1)
     except (MlflowException, OSError, sqlite3.Error) as error:
         reason = str(error).splitlines()[0]
         raise TrackingUnreachable(
@@ -81,6 +83,8 @@ class quiet_mlflow(warnings.catch_warnings):
     def __enter__(self) -> None:
         super().__enter__()
         warnings.filterwarnings("ignore", module="mlflow")
+        # SQLAlchemy 2.1 on MLflow's own tables.
+        warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
 
 
 def _prepare_sqlite(uri: str) -> None:

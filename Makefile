@@ -1,0 +1,46 @@
+# Every target sets up what it needs: a .venv with this package and its development tools.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help run dev test check format bench clean
+
+help: ## show these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+run: $(STAMP) ## materialize the whole graph once [FROM=2023-07 TO=2024-06 RECIPE=demo SYMBOLS=A,B]
+	$(BIN)/flash_pipeline run $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) \
+		$(if $(RECIPE),--recipe $(RECIPE)) $(if $(SYMBOLS),--symbols $(SYMBOLS))
+
+dev: $(STAMP) ## serve the Dagster UI with the hourly schedule, and the MLflow UI, on loopback
+	$(BIN)/flash_pipeline dev
+
+test: $(STAMP) ## run the whole test suite
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+check: $(STAMP) ## lint, format, types, layers, definitions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/dagster definitions validate -m flash_pipeline.definitions
+
+format: $(STAMP) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## time the steps of the chain on this machine
+	$(BIN)/python benchmarks/chain.py
+
+clean: ## remove the environment and caches; data/ stays
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

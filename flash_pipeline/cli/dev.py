@@ -1,0 +1,90 @@
+"""`flash_pipeline dev`: the Dagster UI with its schedules, and the MLflow UI, on loopback."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from types import FrameType
+
+import click
+
+from flash_pipeline.errors import InvalidInput
+
+_LOOPBACK = "127.0.0.1"
+_PATIENCE_S = 30.0
+
+
+@click.command()
+@click.option("--dagster-port", default=3000, show_default=True, help="Port of the Dagster UI.")
+@click.option("--mlflow-port", default=5000, show_default=True, help="Port of the MLflow UI.")
+def dev(dagster_port: int, mlflow_port: int) -> None:
+    """Serve the Dagster UI, with the hourly schedule on, and the MLflow UI, until Ctrl-C."""
+    from flash_pipeline.defs.instance import prepare_instance
+    from flash_pipeline.settings import Settings
+    from flash_pipeline.training.tracking.server import server_command, server_environment
+
+    settings = Settings.from_environment()
+    for port in (dagster_port, mlflow_port):
+        _require_free(port)
+    environ = {
+        **os.environ,
+        "DAGSTER_HOME": str(prepare_instance(settings)),
+        "DAGSTER_DISABLE_TELEMETRY": "yes",
+    }
+    commands = {"Dagster": _dagster_command(dagster_port)}
+    if not settings.tracking_uri.startswith("http"):
+        commands["MLflow"] = server_command(settings, _LOOPBACK, mlflow_port)
+    # Each in a session of its own, so that Ctrl-C reaches us alone and we end them in order.
+    running = [
+        subprocess.Popen(command, env=server_environment(environ), start_new_session=True)
+        for command in commands.values()
+    ]
+    click.echo(f"Dagster UI  http://{_LOOPBACK}:{dagster_port}  (hourly schedule on)")
+    click.echo(f"MLflow UI   http://{_LOOPBACK}:{mlflow_port}  Ctrl-C ends both")
+    sys.exit(_supervise(running))
+
+
+def _dagster_command(port: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "dagster", "dev", "-m", "flash_pipeline.definitions"),
+        *("-h", _LOOPBACK, "-p", str(port)),
+    ]
+
+
+def _supervise(running: list[subprocess.Popen[bytes]]) -> int:
+    """Wait until a signal comes or one of the processes ends, then end them all."""
+    stopping = False
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    while not stopping and all(process.poll() is None for process in running):
+        time.sleep(0.2)
+    status = 0 if stopping else 1
+    for process in running:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + _PATIENCE_S
+    for process in running:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+    return status
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_LOOPBACK, port))
+        except OSError as error:
+            raise InvalidInput(
+                f"port {port} cannot be used: {error.strerror}; choose another with "
+                "--dagster-port or --mlflow-port"
+            ) from error

@@ -1,0 +1,85 @@
+"""`flash_pipeline run`: the whole graph, once."""
+
+import os
+import time
+from typing import Any
+
+import click
+
+from flash_pipeline.cli.summary import print_summary
+from flash_pipeline.errors import FlashPipelineError, StorageError
+
+
+@click.command()
+@click.option("--from", "first", metavar="YYYY-MM", help="First month; by default 11 before last.")
+@click.option("--to", "last", metavar="YYYY-MM", help="Last month; by default the current one.")
+@click.option("--recipe", metavar="NAME", help="auto, demo, seed or full.")
+@click.option("--symbols", metavar="A,B", help="Symbols such as BTCUSDT,ETHUSDT.")
+def run(first: str | None, last: str | None, recipe: str | None, symbols: str | None) -> None:
+    """Materialize every asset once, from raw candles to forecasts.
+
+    Months are those of the exchange's clock.
+    """
+    # Dagster and the definitions take most of a second: not for `--help`.
+    import dagster as dg
+
+    from flash_pipeline.defs.instance import prepare_instance
+    from flash_pipeline.defs.jobs import active_run, process_tag
+    from flash_pipeline.defs.partitions import range_tags
+    from flash_pipeline.defs.resources import PipelineResource
+    from flash_pipeline.settings import Settings
+
+    settings = Settings.from_environment()
+    os.environ["DAGSTER_HOME"] = str(prepare_instance(settings))
+    pipeline = PipelineResource(
+        recipe=recipe,
+        symbols=symbols.split(",") if symbols is not None else None,
+        start_month=first,
+        end_month=last,
+    )
+    months = _months(pipeline, settings, first, last)
+    with dg.DagsterInstance.get() as instance:
+        busy = active_run(instance)
+        if busy is not None:
+            raise StorageError(
+                f"run {busy.run_id} is active on {settings.home}: wait for it, or end it in the UI"
+            )
+        _execute(instance, pipeline, {**range_tags(*months), **process_tag()})
+    print_summary(settings)
+
+
+def _months(pipeline: Any, settings: Any, first: str | None, last: str | None) -> Any:  # noqa: ANN401
+    from flash_pipeline.defs.jobs import exchange_now
+    from flash_pipeline.market import Month, month_range
+
+    recipe = pipeline.resolve()
+    if last is not None:
+        newest = Month.parse(last)
+    else:
+        newest = Month.containing(exchange_now(settings, int(time.time() * 1000)))
+    oldest = Month.parse(first) if first is not None else newest.shift(1 - recipe.data.months)
+    next(month_range(oldest, newest))  # refuses a reversed range
+    return oldest, newest
+
+
+def _execute(instance: Any, pipeline: Any, tags: dict[str, str]) -> None:  # noqa: ANN401
+    from flash_pipeline.definitions import defs
+    from flash_pipeline.defs.failures import failure_reason
+    from flash_pipeline.defs.jobs import JOB_NAME
+
+    config = {name: value for name, value in pipeline.model_dump().items() if value is not None}
+    result = defs.resolve_job_def(JOB_NAME).execute_in_process(
+        instance=instance,
+        tags=tags,
+        run_config={
+            "resources": {"pipeline": {"config": config}},
+            "loggers": {"console": {"config": {"log_level": "INFO"}}},
+        },
+        raise_on_error=False,
+    )
+    if not result.success:
+        raise RunFailed(failure_reason(result))
+
+
+class RunFailed(FlashPipelineError):
+    """The run did not reach its end; the message is that of the first step that failed."""

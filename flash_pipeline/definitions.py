@@ -1,0 +1,25 @@
+"""What `workspace.yaml` loads: every asset, check, job, schedule and resource."""
+
+import dagster as dg
+
+from flash_pipeline.defs.assets import market_data, model, verdict
+from flash_pipeline.defs.checks import CHECKS
+from flash_pipeline.defs.jobs import hourly, refresh
+from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
+
+defs = dg.Definitions(
+    assets=[
+        market_data.instruments,
+        market_data.klines,
+        market_data.features,
+        model.window_tensors,
+        model.trained_model,
+        verdict.backtest_report,
+        verdict.champion,
+        verdict.forecasts,
+    ],
+    asset_checks=CHECKS,
+    jobs=[refresh],
+    schedules=[hourly],
+    resources={"pipeline": PipelineResource(), "exchange": ExchangeResource()},
+)

@@ -1,0 +1,1 @@
+"""The assets, from raw candles to forecasts."""

@@ -1,0 +1,118 @@
+"""Instruments, candles and features."""
+
+import dagster as dg
+
+from flash_pipeline.bybit import (
+    INSTRUMENT_SCHEMA,
+    fetch_instruments,
+    refresh_klines,
+    store_instruments,
+)
+from flash_pipeline.defs.metadata import column_schema, instant, span
+from flash_pipeline.defs.partitions import MONTHS, run_months
+from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
+from flash_pipeline.features import CATALOG, refresh_features
+from flash_pipeline.market import CANDLE_SCHEMA
+from flash_pipeline.storage.warehouse import open_warehouse
+
+
+@dg.asset(group_name="market_data", kinds={"bybit", "parquet"})
+def instruments(pipeline: PipelineResource, exchange: ExchangeResource) -> dg.MaterializeResult:
+    """Specifications of the traded perpetuals: tick, quantity step, funding interval, launch."""
+    settings = pipeline.settings()
+    with exchange.client(settings) as client:
+        fetched = fetch_instruments(client, pipeline.resolve().data.symbols)
+    table = store_instruments(fetched, settings.instruments)
+    rows = [dg.TableRecord(row) for row in table.to_pylist()]
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": table.num_rows,
+            "dagster/column_schema": column_schema(INSTRUMENT_SCHEMA),
+            "instruments": dg.MetadataValue.table(rows, column_schema(INSTRUMENT_SCHEMA)),
+            "path": dg.MetadataValue.path(settings.instruments),
+        }
+    )
+
+
+@dg.asset(
+    deps=[instruments],
+    partitions_def=MONTHS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="market_data",
+    kinds={"bybit", "parquet"},
+)
+def klines(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource, exchange: ExchangeResource
+) -> dg.MaterializeResult:
+    """Closed candles of each month and symbol: what is missing is fetched, nothing twice."""
+    settings, recipe = pipeline.settings(), pipeline.resolve()
+    store = pipeline.store(settings)
+    with exchange.client(settings) as client:
+        refresh = refresh_klines(client, store, recipe.data.symbols, *run_months(context))
+    context.log.info(
+        f"klines: {refresh.rows:,} candles stored, {refresh.requests} requests, "
+        f"{refresh.files_written} files written, {refresh.missing} candles missing"
+    )
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": refresh.rows,
+            "dagster/column_schema": column_schema(CANDLE_SCHEMA),
+            "missing_candles": refresh.missing,
+            "requests": refresh.requests,
+            "files_written": refresh.files_written,
+            "exchange_clock": instant(refresh.now),
+            "synthetic": refresh.synthetic,
+            "symbols": dg.MetadataValue.json(list(recipe.data.symbols)),
+            "path": dg.MetadataValue.path(settings.klines),
+        }
+    )
+
+
+@dg.asset(
+    deps=[klines],
+    partitions_def=MONTHS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="market_data",
+    kinds={"duckdb", "sql"},
+    pool="duckdb",
+)
+def features(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+    """Log return, volatility, volume and price ratios and RSI, in DuckDB window functions."""
+    settings, recipe = pipeline.settings(), pipeline.resolve()
+    store = pipeline.store(settings)
+    with open_warehouse(settings.warehouse) as connection:
+        refresh = refresh_features(connection, store, recipe.data.symbols, *run_months(context))
+    context.log.info(f"features: {refresh.rows:,} rows, {refresh.rewritten:,} of them computed")
+    catalog = [
+        dg.TableRecord(
+            {
+                "feature": feature.name,
+                "unit": feature.unit,
+                "formula": feature.formula,
+                "nulls": refresh.nulls[feature.name],
+            }
+        )
+        for feature in CATALOG
+    ]
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": refresh.rows,
+            "dagster/column_schema": _FEATURES_SCHEMA,
+            "dagster/table_name": "warehouse.main.features",
+            "rows_computed": refresh.rewritten,
+            "span": span(refresh.first_start, refresh.last_start),
+            "catalog": dg.MetadataValue.table(catalog),
+            "path": dg.MetadataValue.path(settings.warehouse),
+        }
+    )
+
+
+_FEATURES_SCHEMA = dg.TableSchema(
+    columns=[
+        dg.TableColumn("symbol", "string", "instrument"),
+        dg.TableColumn("start_time", "int64", "candle open, ms since the epoch, UTC"),
+        dg.TableColumn("close", "double", "quote coin"),
+        dg.TableColumn("volume", "double", "base coin"),
+        *(dg.TableColumn(f.name, "double", f"{f.formula} [{f.unit}]") for f in CATALOG),
+    ]
+)

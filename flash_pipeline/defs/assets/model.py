@@ -1,0 +1,117 @@
+"""Window tensors and the trained model. torch and mlflow load inside the assets that use them."""
+
+import dagster as dg
+
+from flash_pipeline.defs.assets.market_data import features
+from flash_pipeline.defs.metadata import picture, span
+from flash_pipeline.defs.resources import PipelineResource
+from flash_pipeline.errors import NotEnoughHistory
+from flash_pipeline.features import FEATURE_NAMES, newest_start, read_features
+from flash_pipeline.market import Month, compact_utc
+from flash_pipeline.storage.warehouse import open_warehouse
+from flash_pipeline.windows import (
+    chronological_split,
+    panel_from_features,
+    read_windows,
+    write_windows,
+)
+
+
+class TrainingConfig(dg.Config):
+    """How a training behaves beyond its recipe."""
+
+    force: bool = False
+    """Train again although this recipe was trained on exactly this data already."""
+    warm_start: bool = True
+    """Start from the champion's weights where these may be used."""
+
+
+@dg.asset(deps=[features], group_name="model", kinds={"parquet", "arrow"}, pool="duckdb")
+def window_tensors(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> dg.MaterializeResult:
+    """Windows of all symbols aligned by time, in blocks from which batches are cut uncopied."""
+    settings, recipe = pipeline.settings(), pipeline.resolve()
+    with open_warehouse(settings.warehouse) as connection:
+        newest = newest_start(connection, recipe.data.symbols)
+        if newest is None:
+            raise NotEnoughHistory(f"no features of {', '.join(recipe.data.symbols)} are stored")
+        first, last = pipeline.window_months(Month.containing(newest))
+        table = read_features(
+            connection, recipe.data.symbols, first.time_range.start, last.time_range.end
+        )
+    panel = panel_from_features(table, recipe.data.symbols, FEATURE_NAMES, recipe.interval)
+    frame = write_windows(
+        panel,
+        settings.windows,
+        lookback=recipe.data.lookback,
+        horizon=recipe.data.horizon,
+        stride=pipeline.stride or recipe.data.lookback,
+        synthetic=bool(pipeline.store(settings).synthetic()),
+    )
+    size = sum(path.stat().st_size for path in settings.windows.iterdir())
+    windows = len(frame.anchor_N)
+    context.log.info(
+        f"window_tensors: {windows:,} windows of {frame.lookback} bars, "
+        f"newest {compact_utc(int(frame.made_at_N[-1]))}, {size / 2**20:.1f} MiB"
+    )
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(frame.snapshot),
+        metadata={
+            "dagster/row_count": windows,
+            "windows_with_label": int(frame.known_N.sum()),
+            "window_shape": f"[{frame.lookback} bars, {len(frame.symbols)} symbols, "
+            f"{len(frame.features)} features] float32",
+            "valid_share": float(frame.along_time(frame.valid_BKS).mean()),
+            "span": span(int(frame.start_time_T[0]), int(frame.anchor_N[-1])),
+            "horizon_bars": frame.horizon,
+            "bytes": size,
+            "snapshot": frame.snapshot,
+            "synthetic": frame.synthetic,
+            "path": dg.MetadataValue.path(settings.windows),
+        },
+    )
+
+
+@dg.asset(deps=[window_tensors], group_name="model", kinds={"pytorch", "mlflow"}, pool="training")
+def trained_model(
+    context: dg.AssetExecutionContext, config: TrainingConfig, pipeline: PipelineResource
+) -> dg.MaterializeResult:
+    """The transformer trained on the windows, logged to MLflow and registered as challenger."""
+    from flash_pipeline.training.figures import loss_curve
+    from flash_pipeline.training.session import run_training
+
+    settings, recipe = pipeline.settings(), pipeline.resolve()
+    frame = read_windows(settings.windows)
+    session = run_training(
+        settings,
+        frame,
+        chronological_split(frame, recipe.split),
+        recipe,
+        tags={"dagster_run_id": context.run.run_id, "dagster_asset": "trained_model"},
+        force=config.force,
+        warm_start=config.warm_start,
+    )
+    context.log.info(f"trained_model: version {session.model.version}, {session.story}")
+    metadata: dict[str, dg.MetadataValue | str | int | float | bool] = {
+        "version": session.model.version,
+        "story": session.story,
+        "recipe": recipe.name,
+        "mlflow_run": dg.MetadataValue.url(session.url),
+        "snapshot": frame.snapshot,
+        "attention": session.model.tags.get("attention", ""),
+        "device": session.model.tags.get("device", ""),
+        "parameters": int(session.model.tags.get("parameters", 0)),
+    }
+    if session.training is not None:
+        best = session.training.best
+        metadata |= {
+            "validation_loss": best.validation_loss,
+            "train_loss": best.train_loss,
+            "best_epoch": best.number,
+            "epochs": len(session.training.history),
+            "loss": picture(loss_curve(session.training.history, title="Loss"), "loss"),
+        }
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(session.model.version), metadata=metadata
+    )

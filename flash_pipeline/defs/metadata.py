@@ -1,0 +1,46 @@
+"""Metadata in the forms that Dagster's UI shows well."""
+
+import base64
+
+import dagster as dg
+import pyarrow as pa
+
+from flash_pipeline.market import iso_utc
+
+
+def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
+    """Return a picture that the UI shows in a dialog."""
+    encoded = base64.b64encode(png).decode()
+    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{encoded})")
+
+
+def instant(time_ms: int) -> dg.TimestampMetadataValue:
+    """Return an instant (ms since the epoch) that the UI shows in the reader's time zone."""
+    return dg.MetadataValue.timestamp(time_ms / 1000)
+
+
+def span(first_ms: int | None, last_ms: int | None) -> str:
+    """Return a span of time for people; `none` where there is none."""
+    if first_ms is None or last_ms is None:
+        return "none"
+    return f"{iso_utc(first_ms)} to {iso_utc(last_ms)}"
+
+
+def column_schema(schema: pa.Schema) -> dg.TableSchema:
+    """Return an Arrow schema as Dagster's, with the description of each column."""
+    notes = {
+        name.strip(): text.decode()
+        for names, text in (schema.metadata or {}).items()
+        for name in names.decode().split(",")
+    }
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                field.name,
+                str(field.type),
+                description=notes.get(field.name),
+                constraints=dg.TableColumnConstraints(nullable=field.nullable),
+            )
+            for field in schema
+        ]
+    )

@@ -1,0 +1,126 @@
+"""What the assets are given: the configuration of a run, and a client of the exchange."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+from pydantic import Field
+
+from flash_pipeline.bybit import BybitClient
+from flash_pipeline.errors import TransientExchangeError
+from flash_pipeline.exchange import embedded_exchange
+from flash_pipeline.market import Month
+from flash_pipeline.settings import Settings
+from flash_pipeline.storage.klines import KlineStore
+from flash_pipeline.training.recipes import Recipe, get_recipe
+
+
+class PipelineResource(dg.ConfigurableResource):
+    """The recipe of a run, its defaults overridden where a field is given."""
+
+    recipe: str | None = Field(
+        default=None,
+        description="auto, demo, seed or full; by default what FLASH_PIPELINE_RECIPE says.",
+    )
+    symbols: list[str] | None = Field(
+        default=None, description="Linear perpetuals such as BTCUSDT, in the tensors' order."
+    )
+    interval: str | None = Field(
+        default=None, description="Candle interval by Bybit's code: 1 3 5 15 30 60 ... 720 D."
+    )
+    lookback: int | None = Field(default=None, description="Bars of a window, at least 1.")
+    horizon: int | None = Field(default=None, description="Bars ahead predicted, at least 1.")
+    months: int | None = Field(
+        default=None, description="Calendar months of history, the newest included, at least 1."
+    )
+    start_month: str | None = Field(
+        default=None, description="First month of the windows, YYYY-MM, in place of `months`."
+    )
+    end_month: str | None = Field(
+        default=None, description="Last month of the windows, YYYY-MM; by default the newest."
+    )
+    stride: int | None = Field(
+        default=None,
+        description="Windows in a stored block, 1 to lookback; by default lookback. 1 stores "
+        "every bar `lookback` times.",
+    )
+    head: str | None = Field(default=None, description="regression, direction or allocation.")
+    attention: str | None = Field(
+        default=None, description="Attention backend: auto, flash_attn, sdpa or reference."
+    )
+    n_layers: int | None = Field(default=None, description="Transformer blocks, at least 1.")
+    epochs: int | None = Field(
+        default=None, description="Passes over the training windows, cold or warm, at least 1."
+    )
+
+    def settings(self) -> Settings:
+        """Read the process's settings and prove that the home can be written."""
+        settings = Settings.from_environment()
+        settings.require_home()
+        return settings
+
+    def resolve(self) -> Recipe:
+        """Return the recipe with this run's overrides, checked.
+
+        Raises
+        ------
+        InvalidInput
+            Naming the first value that cannot be used.
+        """
+        recipe = get_recipe(self.recipe or Settings.from_environment().recipe)
+        data = {
+            "symbols": tuple(self.symbols) if self.symbols is not None else None,
+            "interval": self.interval,
+            "lookback": self.lookback,
+            "horizon": self.horizon,
+            "months": self.months,
+        }
+        model = {"head": self.head, "attention": self.attention, "n_layers": self.n_layers}
+        train = {"epochs": self.epochs, "warm_epochs": self.epochs}
+        recipe = recipe.with_data(**{k: v for k, v in data.items() if v is not None})
+        recipe = recipe.with_model(**{k: v for k, v in model.items() if v is not None})
+        return recipe.with_training(**{k: v for k, v in train.items() if v is not None})
+
+    def store(self, settings: Settings) -> KlineStore:
+        """Return the candle files of the run's interval."""
+        return KlineStore(settings.klines, self.resolve().interval)
+
+    def window_months(self, newest: Month) -> tuple[Month, Month]:
+        """Return the first and last month that windows are cut from.
+
+        Parameters
+        ----------
+        newest : Month
+            Month of the newest stored bar.
+        """
+        last = Month.parse(self.end_month) if self.end_month is not None else newest
+        if self.start_month is not None:
+            return Month.parse(self.start_month), last
+        return last.shift(1 - self.resolve().data.months), last
+
+
+class ExchangeResource(dg.ConfigurableResource):
+    """The exchange of the settings: Bybit, or the embedded one started for the block."""
+
+    step_retries: int = Field(
+        default=2, description="Further tries of an asset when the exchange is away, 0 or more."
+    )
+    retry_delay_s: float = Field(default=30.0, description="Seconds before such a try.")
+
+    @contextmanager
+    def client(self, settings: Settings) -> Iterator[BybitClient]:
+        """Yield a client; an embedded exchange lives as long as it does.
+
+        The client itself tries a call that fails for a transient reason again within seconds. An
+        exchange that is away for longer fails the block; the step is then tried again after a
+        while. Any other error is final: no try would mend it.
+        """
+        try:
+            if settings.bybit_url is not None:
+                with BybitClient(settings.bybit_url) as client:
+                    yield client
+            else:
+                with embedded_exchange() as url, BybitClient(url) as client:
+                    yield client
+        except TransientExchangeError as error:
+            raise dg.RetryRequested(self.step_retries, self.retry_delay_s) from error

@@ -1,0 +1,89 @@
+"""One training from stored windows to a registered challenger, repeated only where it must be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flash_pipeline.settings import Settings
+from flash_pipeline.training.recipes import Recipe
+from flash_pipeline.training.tracking import (
+    CHALLENGER,
+    CHAMPION,
+    RIVAL_TAG,
+    RegisteredModel,
+    Registry,
+    track_training,
+)
+from flash_pipeline.training.trainer import Parent, Training, train, warm_start_refusal
+from flash_pipeline.windows.blocks import WindowFrame
+from flash_pipeline.windows.split import Split
+
+
+@dataclass(frozen=True)
+class Session:
+    """What became of a request to train."""
+
+    model: RegisteredModel
+    """The challenger."""
+    training: Training | None
+    """None where an equal training was found in the registry."""
+    story: str
+    """In words: from where it started, or why nothing was trained."""
+    url: str
+    """Page of the MLflow run."""
+
+
+def run_training(
+    settings: Settings,
+    frame: WindowFrame,
+    split: Split,
+    recipe: Recipe,
+    *,
+    tags: Mapping[str, str],
+    force: bool = False,
+    warm_start: bool = True,
+) -> Session:
+    """Train on the windows and register the result as challenger.
+
+    A recipe that was trained on exactly this data already gives its registered version again: so
+    a job that was killed after the training goes on from there, and a repeated one adds nothing.
+
+    Parameters
+    ----------
+    tags : mapping
+        Further tags of the MLflow run and of the version.
+    force : bool
+        Train although an equal training exists.
+    warm_start : bool
+        Start from the champion's weights where `warm_start_refusal` has nothing against it.
+
+    Raises
+    ------
+    TrackingUnreachable
+        If MLflow does not answer; nothing is trained then.
+    TrainingDiverged
+        If the loss becomes NaN or infinite; the run is marked failed, nothing is registered.
+    """
+    registry = Registry(settings)
+    known = None if force else registry.find(recipe.fingerprint(frame.snapshot))
+    if known is not None:
+        registry.point(CHALLENGER, known.version)
+        return Session(known, None, "trained before on exactly this data", registry.url(known))
+    parent, story = _parent(registry, frame, split, recipe) if warm_start else (None, "cold start")
+    champion = registry.at(CHAMPION)
+    all_tags = {**tags, "start": story, RIVAL_TAG: champion.version if champion else ""}
+    with track_training(registry, recipe, frame.snapshot, all_tags) as run:
+        training = train(frame, split, recipe, parent=parent, on_epoch=run.log_epoch, progress=True)
+        model = run.register(training)
+    return Session(model, training, story, registry.url(model))
+
+
+def _parent(
+    registry: Registry, frame: WindowFrame, split: Split, recipe: Recipe
+) -> tuple[Parent | None, str]:
+    champion = registry.at(CHAMPION)
+    if champion is None:
+        return None, "cold start: there is no champion"
+    refusal = warm_start_refusal(champion.bundle, frame, split, recipe)
+    if refusal is not None:
+        return None, f"cold start: champion {champion.version} cannot be used, {refusal}"
+    return Parent(champion.version, champion.bundle), f"warm start from version {champion.version}"

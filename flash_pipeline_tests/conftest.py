@@ -1,0 +1,32 @@
+"""Every test gets a home of its own and no settings of the person who runs it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+VARIABLES = (
+    "FLASH_PIPELINE_HOME",
+    "FLASH_PIPELINE_BYBIT_URL",
+    "FLASH_PIPELINE_RECIPE",
+    "MLFLOW_TRACKING_URI",
+    "DAGSTER_HOME",
+)
+
+
+@pytest.fixture(autouse=True)
+def isolated_settings(monkeypatch, tmp_path):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FLASH_PIPELINE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("FLASH_PIPELINE_RECIPE", "demo")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of recorded candles, as its README describes them."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "market"
+    folder = Path(os.environ.get("FLASH_PIPELINE_REAL_DATA", beside))
+    if not (folder / "BTCUSDT_60.parquet").is_file():
+        pytest.skip(f"no recorded candles in {folder}: set FLASH_PIPELINE_REAL_DATA")
+    return folder

@@ -1,0 +1,170 @@
+"""The whole graph, from candles to forecasts, on a small simulated market."""
+
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import mlflow
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from flash_pipeline.market import compact_utc, parse_instant
+from flash_pipeline.training.tracking import CHALLENGER, CHAMPION, Registry
+from flash_pipeline.windows import read_windows
+
+ASSETS = (
+    "instruments",
+    "klines",
+    "features",
+    "window_tensors",
+    "trained_model",
+    "backtest_report",
+    "champion",
+    "forecasts",
+)
+LAST_CLOSE = parse_instant("2024-03-20T10:00:00Z")
+
+
+@pytest.fixture(autouse=True)
+def isolated_settings():
+    """Leave the environment to the chain, which outlives a test."""
+
+
+def metadata(result, asset):
+    for event in result.all_events:
+        if event.is_step_materialization and event.asset_key == dg.AssetKey(asset):
+            return event.materialization.metadata
+    raise AssertionError(f"{asset} was not materialized")
+
+
+def files(home: Path) -> dict[str, tuple[int, int]]:
+    kept = ("klines", "windows", "reports")
+    return {
+        str(path.relative_to(home)): (path.stat().st_size, hash(path.read_bytes()))
+        for folder in kept
+        for path in sorted((home / folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def rows(chain, table):
+    with duckdb.connect(str(chain.settings.warehouse), read_only=True) as connection:
+        return connection.execute(f"FROM {table} ORDER BY ALL").fetchall()
+
+
+def test_every_asset_is_materialized_with_its_metadata(finished):
+    _, result = finished
+    assert {key for key in ASSETS if metadata(result, key)} == set(ASSETS)
+
+
+def test_every_month_of_the_run_is_recorded_as_materialized(finished):
+    chain, _ = finished
+    for asset in ("klines", "features"):
+        months = chain.instance.get_materialized_partitions(dg.AssetKey(asset))
+        assert months == {"2024-02", "2024-03"}
+
+
+def test_tables_tell_their_rows_and_columns(finished):
+    _, result = finished
+    candles = 2 * (29 * 24 + 19 * 24 + 10)
+    for asset in ("klines", "features"):
+        assert metadata(result, asset)["dagster/row_count"].value == candles
+        assert metadata(result, asset)["dagster/column_schema"].schema.columns
+
+
+@pytest.mark.parametrize(
+    ("asset", "entry"),
+    [("trained_model", "loss"), ("backtest_report", "equity"), ("forecasts", "chart")],
+)
+def test_pictures_are_shown_where_a_person_would_look(finished, asset, entry):
+    _, result = finished
+    assert metadata(result, asset)[entry].value.startswith("![")
+    assert "data:image/png;base64,iVBOR" in metadata(result, asset)[entry].value
+
+
+def test_all_checks_pass(finished):
+    _, result = finished
+    checks = result.get_asset_check_evaluations()
+    assert {check.check_name for check in checks} == {
+        "klines_keep_the_contract",
+        "features_match_the_candles",
+        "newest_window_is_fresh",
+        "forecasts_are_unique",
+    }
+    assert all(check.passed for check in checks)
+
+
+def test_only_closed_candles_are_stored(finished):
+    chain, _ = finished
+    march = pq.read_table(
+        chain.settings.klines / "symbol=BTCUSDT" / "month=2024-03.parquet", partitioning=None
+    )
+    assert march["start_time"][-1].as_py() == LAST_CLOSE - 3_600_000
+
+
+def test_forecasts_are_stamped_with_the_last_close_of_the_exchange(finished):
+    chain, _ = finished
+    stored = rows(chain, "forecasts")
+    assert [(row[0], row[1]) for row in stored] == [
+        ("BTCUSDT", LAST_CLOSE),
+        ("ETHUSDT", LAST_CLOSE),
+    ]
+    assert all(row[7] for row in stored), "a simulated market must be labelled"
+
+
+def test_the_report_lies_in_a_folder_named_after_the_last_close(finished):
+    chain, _ = finished
+    folder = chain.settings.reports / compact_utc(LAST_CLOSE)
+    assert {path.name for path in folder.iterdir()} == {
+        "report.html",
+        "report.png",
+        "metrics.json",
+        "predictions.parquet",
+    }
+
+
+def test_the_first_model_is_champion_and_challenger(finished):
+    chain, _ = finished
+    registry = Registry(chain.settings)
+    assert registry.require(CHAMPION).version == registry.require(CHALLENGER).version == "1"
+
+
+def test_the_report_is_logged_to_the_run_of_the_model(finished):
+    chain, _ = finished
+    registry = Registry(chain.settings)
+    run_id = registry.require(CHAMPION).run_id
+    logged = {artifact.path for artifact in registry.client.list_artifacts(run_id, "report")}
+    assert "report/report.html" in logged
+    assert "backtest.total_return" in registry.client.get_run(run_id).data.metrics
+
+
+def test_the_model_names_the_dagster_run_that_made_it(finished):
+    chain, result = finished
+    tags = Registry(chain.settings).require(CHAMPION).tags
+    assert tags["dagster_run_id"] == result.run_id
+
+
+def test_the_champion_predicts_through_mlflow(finished):
+    chain, _ = finished
+    frame = read_windows(chain.settings.windows)
+    mlflow.set_tracking_uri(chain.settings.tracking_uri)
+    model = mlflow.pyfunc.load_model("models:/flash-attention-trader@champion")
+    newest = frame.batch(np.array([len(frame.anchor_N) - 1]))
+    predicted = model.predict(newest)[0]
+    stored = [row[5] for row in rows(chain, "forecasts")]
+    np.testing.assert_allclose(predicted, stored, rtol=1e-5)
+
+
+def test_a_second_run_adds_no_row_file_version_or_forecast(finished):
+    chain, _ = finished
+    before = files(chain.home), rows(chain, "features"), rows(chain, "forecasts")
+    result = chain.run()
+    assert result.success
+    assert (files(chain.home), rows(chain, "features"), rows(chain, "forecasts")) == before
+    assert len(Registry(chain.settings).client.search_model_versions("")) == 1
+
+
+def test_a_run_leaves_nothing_outside_the_home(finished, tmp_path):
+    assert not list(tmp_path.iterdir())
+    assert not Path("mlruns").exists()

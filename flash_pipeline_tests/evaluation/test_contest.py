@@ -1,0 +1,252 @@
+"""Shape letters: N anchors, S symbols."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from flash_pipeline.backtest import Costs
+from flash_pipeline.errors import NotEnoughHistory, SchemaMismatch
+from flash_pipeline.evaluation import Contest, evaluate_challenger, make_forecast
+from flash_pipeline.evaluation.contest import load_prices, predict_windows, size_positions
+
+HOUR_MS = 3_600_000
+FIRST_MS = 1_704_067_200_000
+
+
+def hour(n):
+    return FIRST_MS + n * HOUR_MS
+
+
+def test_the_report_of_the_challenger_is_written(contest, make_bundle, tmp_path):
+    met, report = contest(make_bundle(), drawn=True)
+    assert report.png.startswith(b"\x89PNG")
+    assert report.folder == tmp_path / "reports" / "20240111T0000Z"
+    assert {path.name for path in report.folder.iterdir()} == {
+        "report.html",
+        "report.png",
+        "metrics.json",
+        "predictions.parquet",
+    }
+    assert met.made_at == hour(240)
+    assert "version 2" in (report.folder / "report.html").read_text()
+    assert report.strategy == met.challenger.metrics
+
+
+def test_the_picture_of_a_contest_of_87_dates_is_drawn_without_a_warning(contest, make_bundle):
+    # From 85 to 95 hours matplotlib finds no step of a day or less for 4 to 8 ticks.
+    _, report = contest(make_bundle(seen_until=hour(150)), drawn=True)
+    assert report.png.startswith(b"\x89PNG")
+
+
+def test_the_dates_start_after_what_the_challenger_has_seen(contest, make_bundle):
+    met, _ = contest(make_bundle(seen_until=hour(160)))
+    assert met.first_made_at == hour(160)
+    assert met.last_made_at == hour(236)
+    assert met.anchors == 77
+
+
+def test_the_dates_start_after_what_the_champion_has_seen_too(contest, make_bundle):
+    challenger, champion = make_bundle(), make_bundle(seed=1, seen_until=hour(170))
+    met, _ = contest(challenger, champion)
+    assert met.first_made_at == hour(170)
+    assert met.anchors == 67
+    assert met.champion_absent == ""
+
+
+def test_both_are_measured_on_the_same_dates(contest, make_bundle):
+    met, _ = contest(make_bundle(), make_bundle(seed=1))
+    assert met.challenger.version == "2"
+    assert met.champion.version == "1"
+    assert met.challenger.metrics.n_bars == met.champion.metrics.n_bars == met.anchors
+    assert met.challenger.loss != met.champion.loss
+
+
+def test_a_model_beside_itself_gets_the_same_figures(contest, make_bundle):
+    met, _ = contest(make_bundle(), make_bundle())
+    assert dataclasses.replace(met.champion, version="2") == met.challenger
+
+
+def test_the_predictions_are_kept_one_row_per_date_and_symbol(contest, make_bundle, frame):
+    met, report = contest(make_bundle())
+    rows = pq.read_table(report.folder / "predictions.parquet")
+    assert rows.column_names == ["made_at", "symbol", "prediction", "label", "model_version"]
+    assert rows.num_rows == met.anchors * 3
+    chosen_N = np.flatnonzero((frame.made_at_N >= hour(120)) & frame.known_N)
+    assert rows["made_at"].to_pylist() == np.repeat(frame.made_at_N[chosen_N], 3).tolist()
+    assert rows["symbol"].to_pylist()[:4] == ["BTCUSDT", "ETHUSDT", "SOLUSDT", "BTCUSDT"]
+    assert rows["label"].to_pylist() == frame.label_NS[chosen_N].ravel().tolist()
+    assert set(rows["model_version"].to_pylist()) == {"2"}
+    predictions_NS = predict_windows(frame, make_bundle(), chosen_N)
+    assert rows["prediction"].to_pylist() == predictions_NS.ravel().tolist()
+
+
+def test_an_unknown_label_is_null(make_store, make_frame, make_bundle, tmp_path):
+    store = make_store(absent={"ETHUSDT": {200}})
+    frame = make_frame(store)
+    _, report = evaluate_challenger(
+        frame, store, Costs(), tmp_path / "reports", ("1", make_bundle()), None
+    )
+    rows = pq.read_table(report.folder / "predictions.parquet").to_pylist()
+    unknown = [(row["made_at"], row["symbol"]) for row in rows if row["label"] is None]
+    # The label that ends at the missing bar, and the one that starts at it.
+    assert unknown == [(hour(197), "ETHUSDT"), (hour(201), "ETHUSDT")]
+
+
+def test_the_quality_of_the_predictions_is_in_the_report(contest, make_bundle):
+    met, report = contest(make_bundle(), make_bundle(seed=1))
+    shown = json.loads((report.folder / "metrics.json").read_text())["prediction_quality"]
+    assert shown["Rank IC"] == met.challenger.quality["rank_ic"]
+    assert shown["Loss (regression)"] == met.challenger.loss
+    assert shown["Loss of champion, version 1"] == met.champion.loss
+
+
+@pytest.mark.parametrize(
+    ("head", "loss"), [("regression", 1.0), ("direction", math.log(2)), ("allocation", 0.0)]
+)
+def test_a_model_that_says_nothing_has_the_loss_of_the_naive_answer(
+    contest, make_bundle, head, loss
+):
+    met, _ = contest(make_bundle(head=head, silent=True))
+    assert met.challenger.loss == pytest.approx(loss, rel=1e-6)
+    assert met.challenger.metrics.n_trades == 0
+    assert met.challenger.metrics.total_return == 0
+    assert math.isnan(met.challenger.quality["rank_ic"])
+
+
+def test_two_models_with_other_target_scales_are_measured_in_one_unit(contest, make_bundle):
+    double = make_bundle()
+    scaler = dataclasses.replace(double.targets, std_S=double.targets.std_S * 2)
+    weights = dict(double.weights)
+    for name in ("head.linear.weight", "head.linear.bias"):
+        weights[name] = weights[name] / 2
+    same = dataclasses.replace(double, targets=scaler, weights=weights)
+    met, _ = contest(make_bundle(), same)
+    assert met.champion.loss == pytest.approx(met.challenger.loss, rel=1e-5)
+
+
+def test_without_a_champion_the_challenger_stands_alone(contest, make_bundle):
+    met, _ = contest(make_bundle())
+    assert met.champion is None
+    assert met.champion_absent == "there is no champion yet"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"synthetic": False}, "was trained on candles of another kind"),
+        ({"horizon": 5}, "predicts other symbols or another horizon"),
+        ({"symbols": ("BTCUSDT", "ETHUSDT", "XRPUSDT")}, "predicts other symbols"),
+        ({"interval": "30"}, "predicts other symbols"),
+        ({"lookback": 32}, "needs 32 bars, the windows have 16"),
+        ({"seen_until": FIRST_MS + 190 * HOUR_MS}, "fewer than 48 dates follow what both"),
+    ],
+)
+def test_a_champion_that_cannot_be_compared_is_absent_with_the_reason(
+    contest, make_bundle, change, reason
+):
+    met, _ = contest(make_bundle(), make_bundle(seed=1, **change))
+    assert met.champion is None
+    assert reason in met.champion_absent
+    assert met.first_made_at == hour(120)
+
+
+def test_a_champion_with_a_shorter_lookback_is_comparable(contest, make_bundle):
+    met, _ = contest(make_bundle(), make_bundle(seed=1, lookback=8))
+    assert met.champion_absent == ""
+    assert met.champion.metrics.n_bars == met.anchors
+
+
+def test_a_shorter_lookback_reads_the_newest_bars(frame, make_bundle):
+    short = make_bundle(lookback=8)
+    index_N = np.array([0, 50])
+    assert predict_windows(frame, short, index_N).shape == (2, 3)
+    changed = dataclasses.replace(frame, x_BKSF=frame.x_BKSF.copy())
+    for n in index_N:
+        changed.window(n)[:8] = 0
+    np.testing.assert_array_equal(
+        predict_windows(changed, short, index_N), predict_windows(frame, short, index_N)
+    )
+
+
+def test_a_champion_of_another_head_is_comparable(contest, make_bundle):
+    met, _ = contest(make_bundle(), make_bundle(head="direction"))
+    assert (met.challenger.head, met.champion.head) == ("regression", "direction")
+
+
+def test_too_few_dates_for_the_challenger_are_refused(contest, make_bundle):
+    with pytest.raises(NotEnoughHistory, match=r"47 labelled dates follow.*version 2.*expected 48"):
+        contest(make_bundle(seen_until=hour(190)))
+
+
+def test_as_few_dates_as_asked_for_are_enough(contest, make_bundle):
+    assert contest(make_bundle(seen_until=hour(189)))[0].anchors == 48
+
+
+def test_the_live_forecast_is_the_backtests_prediction_for_the_same_hour(
+    contest, make_store, make_frame, make_bundle
+):
+    _, report = contest(make_bundle())
+    rows = pq.read_table(report.folder / "predictions.parquet").to_pylist()
+    told = {row["symbol"]: row["prediction"] for row in rows if row["made_at"] == hour(200)}
+    then = make_frame(make_store(200, name="then"))
+    live = make_forecast(then, "2", make_bundle()).to_pylist()
+    assert {row["made_at"] for row in live} == {hour(200)}
+    assert {row["symbol"]: row["prediction"] for row in live} == pytest.approx(told, rel=1e-4)
+
+
+def test_a_position_is_held_for_the_horizon(make_bundle):
+    predictions_NS = np.zeros((8, 3), np.float32)
+    predictions_NS[2] = [0.04, -0.04, 0.02]
+    weights_NS = size_positions(make_bundle(), predictions_NS)
+    np.testing.assert_allclose(weights_NS[2:6], [[1 / 12, -1 / 12, 1 / 24]] * 4, rtol=1e-6)
+    assert not weights_NS[[0, 1, 6, 7]].any()
+
+
+@pytest.mark.parametrize(
+    ("head", "prediction", "weight"),
+    [("direction", 1.0, 1 / 12), ("direction", 0.25, -1 / 24), ("allocation", 1.0000001, 1 / 12)],
+)
+def test_each_head_has_its_own_rule_of_size(make_bundle, head, prediction, weight):
+    weights_NS = size_positions(make_bundle(head=head), np.full((1, 3), prediction, np.float32))
+    np.testing.assert_allclose(weights_NS, weight, rtol=1e-6)
+
+
+def test_prices_are_aligned_by_time_and_carried_over_a_gap(make_store, frame):
+    store = make_store(absent={"ETHUSDT": {130, 131}})
+    index_N = np.flatnonzero((frame.made_at_N >= hour(120)) & frame.known_N)
+    prices = load_prices(frame, store, index_N)
+    assert prices.start_time_T.tolist() == frame.anchor_N[index_N].tolist()
+    assert prices.symbols == frame.symbols
+    stored = store.read_all("ETHUSDT").to_pylist()
+    close_at = {row["start_time"]: row["close"] for row in stored}
+    for start, close in zip(prices.start_time_T, prices.close_TS[:, 1], strict=True):
+        known = start if start in close_at else hour(129)
+        assert close == close_at[known]
+
+
+def test_a_contest_comes_back_as_it_was_saved(contest, make_bundle, tmp_path):
+    met, _ = contest(make_bundle(), make_bundle(seed=1, silent=True))
+    met.save(tmp_path / "contest.json")
+    again = Contest.load(tmp_path / "contest.json")
+    assert again.challenger == met.challenger
+    assert math.isnan(again.champion.quality["rank_ic"])
+    assert again.champion.loss == met.champion.loss
+    assert dataclasses.replace(again, champion=None) == dataclasses.replace(met, champion=None)
+
+
+def test_a_contest_without_champion_comes_back_as_well(contest, make_bundle, tmp_path):
+    met, _ = contest(make_bundle())
+    met.save(tmp_path / "contest.json")
+    assert Contest.load(tmp_path / "contest.json") == met
+
+
+@pytest.mark.parametrize("text", [None, "{", "{}", "[]"])
+def test_a_file_that_is_no_contest_is_refused(tmp_path, text):
+    if text is not None:
+        (tmp_path / "contest.json").write_text(text)
+    with pytest.raises(SchemaMismatch, match="holds no contest"):
+        Contest.load(tmp_path / "contest.json")

@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from flash_pipeline.evaluation.figures import PricePath, forecast_chart
+
+HOUR_MS = 3_600_000
+FIRST_MS = 1_704_067_200_000
+
+
+def chart(*, symbols=("BTCUSDT", "ETHUSDT"), head="regression", synthetic=True, prediction=0.01):
+    close_T = 100 + np.cumsum(np.random.default_rng(0).normal(size=72))
+    path = PricePath(FIRST_MS + HOUR_MS * np.arange(72), close_T, prediction)
+    return forecast_chart(
+        dict.fromkeys(symbols, path),
+        head=head,
+        horizon_ms=24 * HOUR_MS,
+        version="3",
+        synthetic=synthetic,
+    )
+
+
+@pytest.mark.parametrize("head", ["regression", "direction", "allocation"])
+def test_a_forecast_is_drawn_for_every_head_1350_pixels_wide(head):
+    png = chart(head=head)
+    assert png.startswith(b"\x89PNG")
+    assert int.from_bytes(png[16:20], "big") == 1350
+
+
+def test_equal_forecasts_make_equal_pictures_and_others_do_not():
+    assert chart() == chart()
+    assert chart(prediction=-0.01) != chart()
+    assert chart(synthetic=False) != chart()
+
+
+def test_one_symbol_is_drawn_alone():
+    assert chart(symbols=("BTCUSDT",)).startswith(b"\x89PNG")

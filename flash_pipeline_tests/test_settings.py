@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import pytest
+
+from flash_pipeline.errors import HomeNotWritable, InvalidSetting
+from flash_pipeline.settings import RECIPE_CHOICES, Settings
+
+PROJECT = Path(__file__).parents[1]
+
+
+def _read(**variables: str) -> Settings:
+    return Settings.from_environment(variables)
+
+
+def test_nothing_set_gives_every_default():
+    settings = _read()
+    assert settings.home == PROJECT / "data"
+    assert settings.bybit_url is None
+    assert settings.recipe == "auto"
+    assert settings.tracking_uri == f"sqlite:///{PROJECT}/data/mlflow.db"
+
+
+def test_empty_variables_count_as_unset():
+    empty = _read(
+        FLASH_PIPELINE_HOME="",
+        FLASH_PIPELINE_BYBIT_URL="",
+        FLASH_PIPELINE_RECIPE="",
+        MLFLOW_TRACKING_URI="",
+    )
+    assert empty == _read()
+
+
+def test_the_default_home_is_the_projects_wherever_it_is_started_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert _read().home == PROJECT / "data"
+
+
+def test_the_process_environment_is_read_by_default(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLASH_PIPELINE_HOME", str(tmp_path))
+    monkeypatch.setenv("FLASH_PIPELINE_BYBIT_URL", "https://api.bybit.com")
+    monkeypatch.setenv("FLASH_PIPELINE_RECIPE", "demo")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert Settings.from_environment() == Settings(
+        home=tmp_path.resolve(),
+        bybit_url="https://api.bybit.com",
+        recipe="demo",
+        tracking_uri="http://127.0.0.1:5000",
+    )
+
+
+def test_everything_that_a_run_writes_lives_under_the_home(tmp_path):
+    settings = Settings(home=tmp_path)
+    paths = [
+        value
+        for name in dir(Settings)
+        if isinstance(getattr(Settings, name), property)
+        and isinstance(value := getattr(settings, name), Path)
+    ]
+    assert len(paths) >= 8
+    assert len(set(paths)) == len(paths)
+    assert {path.parent for path in paths} == {tmp_path}
+
+
+def test_the_tracking_store_moves_with_the_home(tmp_path):
+    assert _read(FLASH_PIPELINE_HOME=str(tmp_path)).tracking_uri == (
+        f"sqlite:///{tmp_path.resolve()}/mlflow.db"
+    )
+
+
+def test_a_relative_home_is_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert _read(FLASH_PIPELINE_HOME="here/data").home == tmp_path.resolve() / "here/data"
+
+
+def test_a_tilde_is_the_users_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert _read(FLASH_PIPELINE_HOME="~/candles").home == tmp_path.resolve() / "candles"
+
+
+def test_a_tilde_of_nobody_is_refused_by_the_variables_name():
+    with pytest.raises(InvalidSetting, match="FLASH_PIPELINE_HOME='~no-such-user/x'"):
+        _read(FLASH_PIPELINE_HOME="~no-such-user/x")
+
+
+@pytest.mark.parametrize("recipe", RECIPE_CHOICES)
+def test_every_recipe_choice_is_accepted(recipe):
+    assert _read(FLASH_PIPELINE_RECIPE=recipe).recipe == recipe
+
+
+def test_an_unknown_recipe_is_named_with_the_choices():
+    with pytest.raises(InvalidSetting, match=r"FLASH_PIPELINE_RECIPE='huge'.*auto, demo, seed"):
+        _read(FLASH_PIPELINE_RECIPE="huge")
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://api.bybit.com", "https://api.bybit.com"),
+        ("https://api.bybit.com/", "https://api.bybit.com"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_an_exchange_url_is_kept_without_its_last_slash(url, kept):
+    assert _read(FLASH_PIPELINE_BYBIT_URL=url).bybit_url == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "api.bybit.com",
+        "ftp://api.bybit.com",
+        "https://",
+        "http:///v5",
+        " ",
+        "/",
+        "http://[::1",
+        "http://host:port",
+        "http://host:65536",
+        "http://host:0",
+    ],
+)
+def test_a_url_that_cannot_be_used_is_named_with_its_variable(url):
+    with pytest.raises(InvalidSetting, match=r"FLASH_PIPELINE_BYBIT_URL=.*is no URL"):
+        _read(FLASH_PIPELINE_BYBIT_URL=url)
+
+
+def test_a_home_is_made_and_left_empty(tmp_path):
+    home = tmp_path / "a" / "b"
+    assert Settings(home=home).require_home() == home
+    assert list(home.iterdir()) == []
+
+
+def test_a_home_that_cannot_be_written_is_named_with_the_reason(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    home = tmp_path / "file" / "home"
+    with pytest.raises(HomeNotWritable, match=rf"{home}.*cannot be written: Not a directory"):
+        Settings(home=home).require_home()
+
+
+def test_a_home_that_is_a_file_is_refused(tmp_path):
+    home = tmp_path / "file"
+    home.write_text("in the way")
+    with pytest.raises(HomeNotWritable, match="FLASH_PIPELINE_HOME="):
+        Settings(home=home).require_home()
+    assert home.read_text() == "in the way"

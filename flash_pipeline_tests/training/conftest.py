@@ -1,0 +1,110 @@
+"""A planted market: the next bar's return is known, up to noise, from the bar before it."""
+
+import dataclasses
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+
+from flash_pipeline.features import FEATURE_NAMES
+from flash_pipeline.market import Interval
+from flash_pipeline.model import ModelConfig
+from flash_pipeline.training.recipes import DataConfig, Recipe, TrainConfig
+from flash_pipeline.training.trainer import train
+from flash_pipeline.windows import (
+    Panel,
+    SplitConfig,
+    chronological_split,
+    write_windows,
+)
+
+HOUR_MS = 3_600_000
+FIRST_MS = 1_704_067_200_000  # 2024-01-01T00:00Z
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+LOOKBACK = 8
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def make_panel():
+    """Return a maker of panels in which feature 0 of a bar gives `signal` of the next return."""
+
+    def make(bars=300, *, signal=0.9, seed=0):
+        rng = np.random.default_rng(seed)
+        x_TSF = rng.normal(size=(bars, 2, len(FEATURE_NAMES))).astype(np.float32)
+        noise_TS = rng.normal(size=(bars, 2))
+        return_TS = 0.01 * (signal * x_TSF[:, :, 0] + np.sqrt(1 - signal**2) * noise_TS)
+        close_TS = 100 * np.exp(np.cumsum(np.vstack([np.zeros((1, 2)), return_TS[:-1]]), axis=0))
+        start_time_T = FIRST_MS + HOUR_MS * np.arange(bars)
+        return Panel(SYMBOLS, FEATURE_NAMES, Interval.HOUR_1, start_time_T, x_TSF, close_TS)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def cut():
+    """Return a function that cuts a panel into windows of 8 bars with a label 1 bar ahead."""
+
+    def cut(panel, *, synthetic=True, horizon=1):
+        with TemporaryDirectory() as folder:
+            return write_windows(
+                panel,
+                Path(folder) / "windows",
+                lookback=LOOKBACK,
+                horizon=horizon,
+                stride=LOOKBACK,
+                synthetic=synthetic,
+            )
+
+    return cut
+
+
+@pytest.fixture(scope="session")
+def frame(make_panel, cut):
+    return cut(make_panel())
+
+
+@pytest.fixture(scope="session")
+def split(frame):
+    return chronological_split(frame, SplitConfig())
+
+
+@pytest.fixture(scope="session")
+def make_recipe():
+    """Return a maker of recipes for the planted market, by fields of the model and training."""
+
+    def make(**changes):
+        model = ModelConfig(
+            n_symbols=2,
+            n_features=len(FEATURE_NAMES),
+            d_model=8,
+            n_heads=2,
+            n_layers=1,
+            d_ff=16,
+            max_seq_len=LOOKBACK,
+        )
+        fitting = TrainConfig(epochs=3, warm_epochs=2, batch_size=32, learning_rate=1e-2)
+        own = {field.name for field in dataclasses.fields(ModelConfig)}
+        return Recipe(
+            name="tiny",
+            data=DataConfig(symbols=SYMBOLS, lookback=LOOKBACK, horizon=1),
+            model=dataclasses.replace(model, **{k: v for k, v in changes.items() if k in own}),
+            train=dataclasses.replace(
+                fitting, **{k: v for k, v in changes.items() if k not in own}
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def training(frame, split, make_recipe):
+    """Return a finished training of three epochs."""
+    return train(frame, split, make_recipe(), device=CPU)
+
+
+@pytest.fixture(scope="session")
+def bundle(training):
+    return training.bundle

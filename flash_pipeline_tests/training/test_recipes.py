@@ -1,0 +1,211 @@
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from flash_pipeline.errors import InvalidConfig, InvalidInterval, InvalidSymbol, UnknownRecipe
+from flash_pipeline.settings import RECIPE_CHOICES
+from flash_pipeline.training.recipes import (
+    RECIPES,
+    DataConfig,
+    TrainConfig,
+    demo_recipe,
+    full_recipe,
+    get_recipe,
+    seed_recipe,
+)
+from flash_pipeline.windows import SplitConfig
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_carries_the_name_it_is_known_by(name):
+    assert get_recipe(name).name == name
+
+
+def test_an_unknown_recipe_is_refused_with_the_choices():
+    with pytest.raises(UnknownRecipe, match=r"'huge' is unknown: expected auto, demo, seed, full"):
+        get_recipe("huge")
+
+
+@pytest.mark.parametrize(("cuda", "expected"), [(True, "full"), (False, "demo")])
+def test_auto_is_full_with_a_gpu_and_demo_without(monkeypatch, cuda, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    assert get_recipe("auto") == get_recipe(expected)
+
+
+def test_the_settings_offer_these_recipes():
+    assert set(RECIPE_CHOICES) == {"auto", *RECIPES}
+
+
+def test_the_seed_recipe_has_the_chapters_numbers():
+    recipe = seed_recipe()
+    model, data = recipe.model, recipe.data
+    assert (model.n_layers, model.n_heads, model.d_model, model.d_ff) == (6, 8, 256, 1024)
+    assert (data.lookback, data.horizon, data.interval, len(data.symbols)) == (2048, 24, "60", 5)
+    assert recipe.train.epochs == 50
+
+
+def test_the_full_recipe_is_the_chapters_size_with_heads_of_64():
+    full, chapter = full_recipe(), seed_recipe()
+    assert full.model == dataclasses.replace(chapter.model, n_heads=4)
+    assert full.model.head_size == 64
+    assert full.data == chapter.data
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_describes_itself_in_json(name):
+    values = json.loads(json.dumps(get_recipe(name).to_dict()))
+    assert values["name"] == name
+    assert set(values) == {"name", "data", "model", "train", "split"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_layers": -4}, "n_layers is -4: expected an integer of at least 1"),
+        ({"head": "oracle"}, "head is 'oracle': expected one of regression direction allocation"),
+    ],
+)
+def test_a_model_out_of_its_bounds_is_refused_by_value(change, message):
+    with pytest.raises(InvalidConfig, match=message):
+        demo_recipe().with_model(**change)
+
+
+def test_with_model_changes_the_model_alone():
+    demo = demo_recipe()
+    changed = demo.with_model(n_layers=3)
+    assert changed.model.n_layers == 3
+    assert dataclasses.replace(changed, model=demo.model) == demo
+
+
+def test_with_data_fits_the_model_to_the_data():
+    recipe = demo_recipe().with_data(symbols=("BTCUSDT", "ETHUSDT"), lookback=64)
+    assert recipe.data.lookback == recipe.model.max_seq_len == 64
+    assert recipe.model.n_symbols == 2
+    assert recipe.model.d_model == demo_recipe().model.d_model
+    assert recipe.train == demo_recipe().train
+
+
+def test_a_model_of_another_number_of_symbols_is_refused():
+    demo = demo_recipe()
+    with pytest.raises(InvalidConfig, match=r"'demo': the model has 5 symbols, the data 1"):
+        dataclasses.replace(demo, data=dataclasses.replace(demo.data, symbols=("BTCUSDT",)))
+
+
+def test_a_lookback_beyond_the_models_positions_is_refused():
+    demo = demo_recipe()
+    with pytest.raises(InvalidConfig, match=r"lookback is 129, beyond the model's 128 positions"):
+        dataclasses.replace(demo, data=dataclasses.replace(demo.data, lookback=129))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"lookback": 0}, InvalidConfig, "lookback is 0: expected an integer of at least 1"),
+        ({"horizon": True}, InvalidConfig, "horizon is True"),
+        ({"months": 1.5}, InvalidConfig, r"months is 1\.5"),
+        ({"interval": "7"}, InvalidInterval, "'7'"),
+        ({"symbols": ("btc",)}, InvalidSymbol, "'btc'"),
+        ({"symbols": ()}, InvalidSymbol, "no symbol given"),
+    ],
+)
+def test_data_out_of_their_bounds_are_refused_by_value(change, error, message):
+    with pytest.raises(error, match=message):
+        DataConfig(**change)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("warm_epochs", 0),
+        ("batch_size", 0),
+        ("batch_size", 2.5),
+        ("windows_per_epoch", 0),
+        ("seed", -1),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("clip_norm", -1.0),
+        ("weight_decay", -0.1),
+    ],
+)
+def test_a_training_out_of_its_bounds_is_refused_by_value(name, value):
+    values = {"epochs": 1, "warm_epochs": 1, "batch_size": 1, name: value}
+    with pytest.raises(InvalidConfig, match=f"{name} is {value}"):
+        TrainConfig(**values)
+
+
+def test_equal_recipes_on_equal_data_have_equal_fingerprints():
+    assert demo_recipe().fingerprint("abc") == demo_recipe().fingerprint("abc")
+
+
+def test_the_fingerprint_changes_with_the_snapshot():
+    assert demo_recipe().fingerprint("abc") != demo_recipe().fingerprint("abd")
+
+
+CHANGES = {
+    "name": "demonstration",
+    "data.symbols": ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "BNBUSDT"),
+    "data.interval": "30",
+    "data.lookback": 64,
+    "data.horizon": 12,
+    "data.months": 11,
+    "model.d_model": 64,
+    "model.n_heads": 1,
+    "model.n_layers": 1,
+    "model.d_ff": 32,
+    "model.n_features": 6,
+    "model.max_seq_len": 256,
+    "model.head": "direction",
+    "model.dropout": 0.2,
+    "model.attention": "sdpa",
+    "train.epochs": 9,
+    "train.warm_epochs": 4,
+    "train.batch_size": 32,
+    "train.learning_rate": 2e-3,
+    "train.weight_decay": 0.0,
+    "train.clip_norm": 2.0,
+    "train.windows_per_epoch": None,
+    "train.seed": 59,
+    "split.train": 0.6,
+    "split.validation": 0.2,
+    "split.embargo": 1,
+}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_the_fingerprint_changes_with_any_field(field):
+    demo = demo_recipe()
+    part, _, name = field.rpartition(".")
+    if part:
+        changed = dataclasses.replace(
+            demo, **{part: dataclasses.replace(getattr(demo, part), **{name: CHANGES[field]})}
+        )
+    else:
+        changed = dataclasses.replace(demo, **{name: CHANGES[field]})
+    assert changed.fingerprint("abc") != demo.fingerprint("abc")
+
+
+def test_every_field_is_among_those_tried():
+    demo = demo_recipe()
+    fields = {
+        f"{part}.{field.name}"
+        for part in ("data", "model", "train", "split")
+        for field in dataclasses.fields(getattr(demo, part))
+    }
+    # The number of symbols cannot change alone.
+    assert fields - {"model.n_symbols"} == set(CHANGES) - {"name"}
+    assert isinstance(demo.split, SplitConfig)
+
+
+def test_recipes_are_read_without_torch_and_mlflow():
+    code = (
+        "import sys; from flash_pipeline.training.recipes import get_recipe; "
+        "get_recipe('demo').fingerprint('abc'); "
+        "print(sorted({'torch', 'mlflow', 'dagster'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

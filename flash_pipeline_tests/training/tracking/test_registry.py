@@ -1,0 +1,75 @@
+import pytest
+
+from flash_pipeline.errors import ModelNotRegistered
+
+
+@pytest.mark.parametrize("alias", ["champion", "challenger"])
+def test_without_a_model_no_alias_stands_for_anything(registry, alias):
+    assert registry.at(alias) is None
+
+
+def test_without_its_alias_a_model_is_not_found(tracked):
+    assert tracked.at("nobody") is None
+
+
+def test_a_version_that_is_required_and_absent_is_named(registry):
+    with pytest.raises(
+        ModelNotRegistered, match="models:/flash-attention-trader@champion does not exist"
+    ):
+        registry.require("champion")
+
+
+def test_a_version_is_found_by_its_fingerprint(tracked, tracked_model):
+    assert tracked.find(tracked_model.tags["fingerprint"]) == tracked_model
+
+
+def test_an_unknown_fingerprint_finds_nothing(tracked):
+    assert tracked.find("0123456789abcdef") is None
+
+
+def test_a_fingerprint_finds_nothing_in_an_empty_registry(registry):
+    assert registry.find("0123456789abcdef") is None
+
+
+@pytest.fixture
+def versions(registry, tmp_path):
+    """Return three versions without files, the second and the third of one fingerprint."""
+    client = registry.client
+    experiment = client.create_experiment("bare", artifact_location=(tmp_path / "bare").as_uri())
+    run_id = client.create_run(experiment).info.run_id
+    source = client.get_run(run_id).info.artifact_uri
+    return [
+        registry.register(source, run_id, {"fingerprint": mark}) for mark in ("old", "new", "new")
+    ]
+
+
+def test_the_newest_of_equal_trainings_is_found(registry, versions):
+    assert registry.find("new") == versions[2]
+
+
+def test_the_version_registered_last_is_the_challenger(registry, versions):
+    assert registry.at("challenger") == versions[2]
+
+
+def test_an_alias_moves_to_another_version(registry, versions):
+    registry.point("champion", "1")
+    assert registry.require("champion").version == "1"
+    registry.point("champion", "2")
+    assert registry.require("champion").version == "2"
+    assert registry.require("champion").uri == "models:/flash-attention-trader/2"
+
+
+def test_tags_are_added_to_a_version(registry, versions):
+    registry.tag("3", {"promoted": "no"})
+    assert registry.require("challenger").tags == {"fingerprint": "new", "promoted": "no"}
+
+
+def test_a_report_is_logged_to_the_run_of_the_model(registry, versions, tmp_path):
+    folder = tmp_path / "report"
+    folder.mkdir()
+    (folder / "report.html").write_text("<p>")
+    registry.add_report(versions[0], folder, {"sharpe": 1.5})
+    run = registry.client.get_run(versions[0].run_id)
+    assert run.data.metrics == {"backtest.sharpe": 1.5}
+    stored = registry.client.list_artifacts(versions[0].run_id, "report")
+    assert [artifact.path for artifact in stored] == ["report/report.html"]

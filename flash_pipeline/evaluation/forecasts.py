@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -14,6 +14,9 @@ from flash_pipeline.market import Interval, iso_utc
 from flash_pipeline.storage.warehouse import transaction
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.windows.blocks import WindowFrame
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 FORECASTS_TABLE = "forecasts"
 """One row per symbol, instant, horizon and model version."""
@@ -96,7 +99,7 @@ def make_forecast(frame: WindowFrame, version: str, bundle: ModelBundle) -> pa.T
 
 
 def record_forecast(
-    connection: duckdb.DuckDBPyConnection, forecast: pa.Table, interval: Interval
+    connection: "DuckDBPyConnection", forecast: pa.Table, interval: Interval
 ) -> ForecastRecord:
     """Store a forecast and score the earlier ones whose horizon has passed, in one transaction.
 
@@ -123,7 +126,7 @@ def record_forecast(
 
 
 def latest_forecasts(
-    connection: duckdb.DuckDBPyConnection, symbols: Iterable[str] | None = None
+    connection: "DuckDBPyConnection", symbols: Iterable[str] | None = None
 ) -> pa.Table:
     """Return the newest forecast of each symbol, by its instant and then by model version."""
     wanted = list(symbols) if symbols is not None else None
@@ -135,7 +138,7 @@ def latest_forecasts(
     ).to_arrow_table()
 
 
-def audit_forecasts(connection: duckdb.DuckDBPyConnection) -> list[str]:
+def audit_forecasts(connection: "DuckDBPyConnection") -> list[str]:
     """Return what is wrong with the stored forecasts, one sentence each; empty if nothing is."""
     twice = connection.execute(
         f"SELECT {', '.join(_KEY)}, count(*) FROM {FORECASTS_TABLE} GROUP BY ALL "

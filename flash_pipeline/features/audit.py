@@ -1,15 +1,17 @@
 """Checks the features' table against the candle files."""
 
 from collections.abc import Iterable
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from flash_pipeline.features.engineering import FEATURES_TABLE
 from flash_pipeline.storage.klines import KlineStore
 
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
 
 def audit_features(
-    connection: duckdb.DuckDBPyConnection, store: KlineStore, symbols: Iterable[str]
+    connection: "DuckDBPyConnection", store: KlineStore, symbols: Iterable[str]
 ) -> list[str]:
     """Return what is wrong with the stored features, one sentence each; empty if nothing is.
 

@@ -3,9 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pyarrow as pa
 
 from flash_pipeline.errors import DataError
@@ -13,6 +12,9 @@ from flash_pipeline.features.catalog import CATALOG, FEATURE_NAMES, WARMUP_BARS
 from flash_pipeline.market import Interval, Month, TimeRange, parse_symbols
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.storage.warehouse import transaction
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 FEATURES_TABLE = "features"
 """Table of one row per symbol and candle: `symbol, start_time, close, volume` and the catalog."""
@@ -40,7 +42,7 @@ class FeatureRefresh:
 
 
 def refresh_features(
-    connection: duckdb.DuckDBPyConnection,
+    connection: "DuckDBPyConnection",
     store: KlineStore,
     symbols: Iterable[str],
     first: Month,
@@ -84,7 +86,7 @@ def refresh_features(
 
 
 def read_features(
-    connection: duckdb.DuckDBPyConnection,
+    connection: "DuckDBPyConnection",
     symbols: Iterable[str],
     since: int,
     until: int | None = None,
@@ -112,7 +114,7 @@ def read_features(
     return relation.to_arrow_table()
 
 
-def newest_start(connection: duckdb.DuckDBPyConnection, symbols: Iterable[str]) -> int | None:
+def newest_start(connection: "DuckDBPyConnection", symbols: Iterable[str]) -> int | None:
     """Return the newest candle start of any of the symbols, None where none is stored."""
     rows = connection.execute(
         f"SELECT max(start_time) FROM {FEATURES_TABLE} WHERE list_contains($symbols, symbol)",
@@ -121,7 +123,7 @@ def newest_start(connection: duckdb.DuckDBPyConnection, symbols: Iterable[str]) 
     return None if rows[0][0] is None else int(rows[0][0])
 
 
-def _rewrite(connection: duckdb.DuckDBPyConnection, asked: dict[str, Any]) -> int:
+def _rewrite(connection: "DuckDBPyConnection", asked: dict[str, Any]) -> int:
     connection.execute(
         f"DELETE FROM {FEATURES_TABLE} WHERE start_time >= $start AND ({_ASKED} "
         "OR (symbol, start_time) IN (SELECT (symbol, start_time) FROM computed))",
@@ -135,7 +137,7 @@ def _rewrite(connection: duckdb.DuckDBPyConnection, asked: dict[str, Any]) -> in
     return int(inserted[0][0])
 
 
-def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+def _create_tables(connection: "DuckDBPyConnection") -> None:
     """Make the tables; start from an empty one where the formulas have changed."""
     values = ", ".join(f"{name} DOUBLE" for name in FEATURE_NAMES)
     wanted = [(f.name, f.unit, f.warmup, f.formula, f.sql) for f in CATALOG]
@@ -156,7 +158,7 @@ def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _summarise(
-    connection: duckdb.DuckDBPyConnection,
+    connection: "DuckDBPyConnection",
     symbols: Sequence[str],
     span: TimeRange,
     rewritten: int,

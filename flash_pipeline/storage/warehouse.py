@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from flash_pipeline.errors import WarehouseLocked
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 _PAUSE_S = 0.1
 
@@ -19,7 +21,7 @@ _PAUSE_S = 0.1
 @contextmanager
 def open_warehouse(
     path: Path, *, read_only: bool = False, wait_s: float = 60.0
-) -> Iterator[duckdb.DuckDBPyConnection]:
+) -> "Iterator[DuckDBPyConnection]":
     """Open the warehouse for the length of the block.
 
     Parameters
@@ -45,7 +47,7 @@ def open_warehouse(
 
 
 @contextmanager
-def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+def transaction(connection: "DuckDBPyConnection") -> Iterator[None]:
     """Commit what the block did, or undo all of it when the block raises."""
     connection.execute("BEGIN TRANSACTION")
     try:
@@ -56,7 +58,10 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def _connect(path: Path, *, read_only: bool, deadline: float) -> duckdb.DuckDBPyConnection:
+def _connect(path: Path, *, read_only: bool, deadline: float) -> "DuckDBPyConnection":
+    # Here and not above: training reads Parquet only, also on machines without DuckDB.
+    import duckdb
+
     # Extensions cannot be downloaded on every machine, and nothing here needs one.
     while True:
         try:

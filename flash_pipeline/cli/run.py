@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from flash_pipeline.cli.summary import print_summary
-from flash_pipeline.errors import FlashPipelineError, StorageError
+from flash_pipeline.errors import FlashPipelineError, InvalidTimeRange, StorageError
 
 
 @click.command()
@@ -50,15 +50,21 @@ def run(first: str | None, last: str | None, recipe: str | None, symbols: str | 
 
 def _months(pipeline: Any, settings: Any, first: str | None, last: str | None) -> Any:  # noqa: ANN401
     from flash_pipeline.defs.jobs import exchange_now
+    from flash_pipeline.defs.partitions import FIRST_MONTH
     from flash_pipeline.market import Month, month_range
 
-    recipe = pipeline.resolve()
-    if last is not None:
-        newest = Month.parse(last)
-    else:
-        newest = Month.containing(exchange_now(settings, int(time.time() * 1000)))
-    oldest = Month.parse(first) if first is not None else newest.shift(1 - recipe.data.months)
+    recipe, listed = pipeline.resolve(), Month.parse(FIRST_MONTH)
+    asked_first = Month.parse(first) if first is not None else None
+    asked_last = Month.parse(last) if last is not None else None
+    current = Month.containing(exchange_now(settings, int(time.time() * 1000)))
+    newest = asked_last or current
+    oldest = asked_first or max(listed, newest.shift(1 - recipe.data.months))
     next(month_range(oldest, newest))  # refuses a reversed range
+    # A partition of either would be recorded as materialized, with nothing in it.
+    if oldest < listed:
+        raise InvalidTimeRange(f"month {oldest} is before {listed}, the exchange's first")
+    if newest > current:
+        raise InvalidTimeRange(f"month {newest} has not begun: the exchange's is {current}")
     return oldest, newest
 
 

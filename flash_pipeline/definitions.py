@@ -5,6 +5,7 @@ import dagster as dg
 from flash_pipeline.defs.assets import market_data, model, verdict
 from flash_pipeline.defs.checks import CHECKS
 from flash_pipeline.defs.jobs import hourly, refresh
+from flash_pipeline.defs.loggers import console
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
 
 defs = dg.Definitions(
@@ -20,6 +21,10 @@ defs = dg.Definitions(
     ],
     asset_checks=CHECKS,
     jobs=[refresh],
+    # One process for a run: starting one per step takes longer than most steps, and the lock on
+    # the home is the process's.
+    executor=dg.in_process_executor,
     schedules=[hourly],
+    loggers={"console": console},
     resources={"pipeline": PipelineResource(), "exchange": ExchangeResource()},
 )

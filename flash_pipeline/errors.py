@@ -28,6 +28,7 @@
     │   └── BundleMismatch          a stored model does not fit the data or the code at hand
     └── StorageError            the home folder, the warehouse or the registry cannot be used
         ├── HomeNotWritable     nothing can be written below FLASH_PIPELINE_HOME
+        ├── HomeBusy            another run is active on the home
         ├── WarehouseLocked     another process holds the DuckDB file for too long
         ├── TrackingUnreachable MLflow does not answer at MLFLOW_TRACKING_URI
         └── ModelNotRegistered  no such model, version or alias in the registry
@@ -172,6 +173,10 @@ class StorageError(FlashPipelineError):
 
 class HomeNotWritable(StorageError):
     """Nothing can be written below `FLASH_PIPELINE_HOME`."""
+
+
+class HomeBusy(StorageError):
+    """Another run is active on the home."""
 
 
 class WarehouseLocked(StorageError):

@@ -1,6 +1,7 @@
 """The settings of a process, read from the environment in one place."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,6 +141,17 @@ def _parse_home(text: str) -> Path:
         return Path(text).expanduser().resolve()
     except RuntimeError as error:  # `~name` of a user that this machine does not have
         raise InvalidSetting(f"FLASH_PIPELINE_HOME={text!r} is no folder: {error}") from error
+
+
+def redacted(uri: str) -> str:
+    """Return a URI without the user and password that it may carry.
+
+    Examples
+    --------
+    >>> redacted("postgresql://me:secret@host/mlflow")
+    'postgresql://***@host/mlflow'
+    """
+    return re.sub(r"(?<=://)[^/@]*@", "***@", uri)
 
 
 def _default_home() -> Path:

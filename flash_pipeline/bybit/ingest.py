@@ -61,6 +61,14 @@ class KlineRefresh:
         return sum(summary.rows for summary in self.months)
 
     @property
+    def span(self) -> tuple[int, int] | None:
+        """First and last instant of the months, ms since the epoch; None where nothing closed."""
+        if not self.months:
+            return None
+        first, last = self.months[0].month, self.months[-1].month
+        return first.time_range.start, min(last.time_range.end, self.now)
+
+    @property
     def missing(self) -> int:
         """Candles of the grid that the exchange did not have."""
         return sum(summary.expected - summary.rows for summary in self.months)

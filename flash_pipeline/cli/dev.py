@@ -22,28 +22,25 @@ _PATIENCE_S = 30.0
 def dev(dagster_port: int, mlflow_port: int) -> None:
     """Serve the Dagster UI, with the hourly schedule on, and the MLflow UI, until Ctrl-C."""
     from flash_pipeline.defs.instance import prepare_instance
-    from flash_pipeline.settings import Settings
+    from flash_pipeline.settings import Settings, redacted
     from flash_pipeline.training.tracking.server import server_command, server_environment
 
     settings = Settings.from_environment()
-    for port in (dagster_port, mlflow_port):
+    remote = settings.tracking_uri.startswith("http")
+    for port in (dagster_port,) if remote else (dagster_port, mlflow_port):
         _require_free(port)
     environ = {
         **os.environ,
         "DAGSTER_HOME": str(prepare_instance(settings)),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
     }
-    commands = {"Dagster": _dagster_command(dagster_port)}
-    if not settings.tracking_uri.startswith("http"):
-        commands["MLflow"] = server_command(settings, _LOOPBACK, mlflow_port)
-    # Each in a session of its own, so that Ctrl-C reaches us alone and we end them in order.
-    running = [
-        subprocess.Popen(command, env=server_environment(environ), start_new_session=True)
-        for command in commands.values()
-    ]
+    commands = [_dagster_command(dagster_port)]
+    if not remote:
+        commands.append(server_command(settings, _LOOPBACK, mlflow_port))
+    mlflow_url = redacted(settings.tracking_uri) if remote else f"http://{_LOOPBACK}:{mlflow_port}"
     click.echo(f"Dagster UI  http://{_LOOPBACK}:{dagster_port}  (hourly schedule on)")
-    click.echo(f"MLflow UI   http://{_LOOPBACK}:{mlflow_port}  Ctrl-C ends both")
-    sys.exit(_supervise(running))
+    click.echo(f"MLflow UI   {mlflow_url}  (Ctrl-C ends both)")
+    sys.exit(_supervise(commands, server_environment(settings, environ)))
 
 
 def _dagster_command(port: int) -> list[str]:
@@ -53,8 +50,8 @@ def _dagster_command(port: int) -> list[str]:
     ]
 
 
-def _supervise(running: list[subprocess.Popen[bytes]]) -> int:
-    """Wait until a signal comes or one of the processes ends, then end them all."""
+def _supervise(commands: list[list[str]], environ: dict[str, str]) -> int:
+    """Run the commands until a signal comes or one of them ends, then end them all."""
     stopping = False
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -63,6 +60,10 @@ def _supervise(running: list[subprocess.Popen[bytes]]) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    # Each in a session of its own, so that Ctrl-C reaches us alone and we end them in order.
+    running = [
+        subprocess.Popen(command, env=environ, start_new_session=True) for command in commands
+    ]
     while not stopping and all(process.poll() is None for process in running):
         time.sleep(0.2)
     status = 0 if stopping else 1

@@ -7,15 +7,18 @@ from typing import Any
 import click
 
 from flash_pipeline.cli.summary import print_summary
-from flash_pipeline.errors import FlashPipelineError, InvalidTimeRange, StorageError
+from flash_pipeline.errors import FlashPipelineError, InvalidTimeRange
 
 
 @click.command()
-@click.option("--from", "first", metavar="YYYY-MM", help="First month; by default 11 before last.")
+@click.option("--from", "first", metavar="YYYY-MM", help="First month; by default 12 in all.")
 @click.option("--to", "last", metavar="YYYY-MM", help="Last month; by default the current one.")
 @click.option("--recipe", metavar="NAME", help="auto, demo, seed or full.")
 @click.option("--symbols", metavar="A,B", help="Symbols such as BTCUSDT,ETHUSDT.")
-def run(first: str | None, last: str | None, recipe: str | None, symbols: str | None) -> None:
+@click.option("--promote", is_flag=True, help="Make the model champion whatever the figures say.")
+def run(
+    first: str | None, last: str | None, recipe: str | None, symbols: str | None, promote: bool
+) -> None:
     """Materialize every asset once, from raw candles to forecasts.
 
     Months are those of the exchange's clock.
@@ -24,10 +27,10 @@ def run(first: str | None, last: str | None, recipe: str | None, symbols: str | 
     import dagster as dg
 
     from flash_pipeline.defs.instance import prepare_instance
-    from flash_pipeline.defs.jobs import active_run, process_tag
     from flash_pipeline.defs.partitions import range_tags
     from flash_pipeline.defs.resources import PipelineResource
     from flash_pipeline.settings import Settings
+    from flash_pipeline.storage.lock import claim_home
 
     settings = Settings.from_environment()
     os.environ["DAGSTER_HOME"] = str(prepare_instance(settings))
@@ -38,13 +41,8 @@ def run(first: str | None, last: str | None, recipe: str | None, symbols: str | 
         end_month=last,
     )
     months = _months(pipeline, settings, first, last)
-    with dg.DagsterInstance.get() as instance:
-        busy = active_run(instance)
-        if busy is not None:
-            raise StorageError(
-                f"run {busy.run_id} is active on {settings.home}: wait for it, or end it in the UI"
-            )
-        _execute(instance, pipeline, {**range_tags(*months), **process_tag()})
+    with dg.DagsterInstance.get() as instance, claim_home(settings.home):
+        _execute(instance, pipeline, range_tags(*months), promote=promote)
     print_summary(settings)
 
 
@@ -68,7 +66,7 @@ def _months(pipeline: Any, settings: Any, first: str | None, last: str | None) -
     return oldest, newest
 
 
-def _execute(instance: Any, pipeline: Any, tags: dict[str, str]) -> None:  # noqa: ANN401
+def _execute(instance: Any, pipeline: Any, tags: dict[str, str], *, promote: bool) -> None:  # noqa: ANN401
     from flash_pipeline.definitions import defs
     from flash_pipeline.defs.failures import failure_reason
     from flash_pipeline.defs.jobs import JOB_NAME
@@ -79,6 +77,7 @@ def _execute(instance: Any, pipeline: Any, tags: dict[str, str]) -> None:  # noq
         tags=tags,
         run_config={
             "resources": {"pipeline": {"config": config}},
+            "ops": {"champion": {"config": {"force": promote}}},
             "loggers": {"console": {"config": {"log_level": "INFO"}}},
         },
         raise_on_error=False,

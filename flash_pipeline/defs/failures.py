@@ -17,6 +17,9 @@ def failure_reason(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_events:
         if event.is_step_failure:
             return f"{event.step_key} failed: {_message(event.step_failure_data.error)}"
+    for event in result.all_events:
+        if event.is_run_failure and event.job_failure_data.error is not None:
+            return _message(event.job_failure_data.error)
     return f"run {result.run_id} failed"
 
 

@@ -1,23 +1,19 @@
 """The job over the whole graph, and the schedule that runs it every hour."""
 
-import os
-import socket
+from pathlib import Path
 
 import dagster as dg
 
 from flash_pipeline.bybit import BybitClient
-from flash_pipeline.defs.partitions import range_tags
-from flash_pipeline.defs.resources import PipelineResource
+from flash_pipeline.defs.partitions import FIRST_MONTH, range_tags
+from flash_pipeline.defs.resources import PipelineResource, bury_killed_run
 from flash_pipeline.errors import ExchangeError
 from flash_pipeline.market import Month
 from flash_pipeline.settings import Settings
-from flash_pipeline.storage.klines import KlineStore
+from flash_pipeline.storage.lock import claim_home, holder
 
 JOB_NAME = "refresh"
 """The job over the whole graph."""
-
-PROCESS_TAG = "flash_pipeline/process"
-"""Run tag: host and process id of a run that the command line executes."""
 
 MAX_RUNTIME_S = 3300
 """A run is ended after this long, before the next hour's tick."""
@@ -29,7 +25,6 @@ refresh = dg.define_asset_job(
     JOB_NAME,
     selection=dg.AssetSelection.all(),
     description="Everything from raw candles to forecasts, for the months of the run.",
-    # One process: starting one per step takes longer than most steps.
     executor_def=dg.in_process_executor,
     tags={"dagster/max_runtime": str(MAX_RUNTIME_S)},
 )
@@ -46,10 +41,10 @@ def hourly(
     context: dg.ScheduleEvaluationContext, pipeline: PipelineResource
 ) -> dg.RunRequest | dg.SkipReason:
     """Every hour at minute 2, unless the last run is still at it."""
-    running = active_run(context.instance)
-    if running is not None:
-        return dg.SkipReason(f"run {running.run_id} of the hour before is still active")
     settings = Settings.from_environment()
+    running = active_run(context.instance, settings.home)
+    if running is not None:
+        return dg.SkipReason(f"run {running} is still active")
     tick = context.scheduled_execution_time
     first, last = months_to_refresh(
         settings, pipeline, exchange_now(settings, int(tick.timestamp() * 1000))
@@ -57,24 +52,20 @@ def hourly(
     return dg.RunRequest(run_key=tick.isoformat(), tags=range_tags(first, last))
 
 
-def active_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
-    """Return a run of the job that is not finished, None where there is none.
+def active_run(instance: dg.DagsterInstance, home: Path) -> str | None:
+    """Return the id of a run that is at work on a home or about to be, None where there is none.
 
-    A run that the command line executed names its process. Where that process is gone, the run
-    was killed: it is marked failed here, so that it blocks nothing.
+    A run that held the home and is not finished although the home is free was killed: it is
+    buried here, so that it blocks nothing.
     """
-    unfinished = dg.RunsFilter(job_name=JOB_NAME, statuses=list(_UNFINISHED))
-    for run in instance.get_runs(unfinished):
-        if _is_dead(run.tags.get(PROCESS_TAG)):
-            instance.report_run_failed(run, "the process that executed this run is gone")
-        else:
-            return run
-    return None
-
-
-def process_tag() -> dict[str, str]:
-    """Return the tag by which a run names the process that executes it."""
-    return {PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"}
+    busy = holder(home)
+    if busy is not None:
+        return busy
+    if home.is_dir():
+        with claim_home(home) as claim:
+            bury_killed_run(instance, claim)
+    waiting = dg.RunsFilter(statuses=list(_WAITING))
+    return next((run.run_id for run in instance.get_runs(waiting, limit=1)), None)
 
 
 def exchange_now(settings: Settings, scheduled_ms: int) -> int:
@@ -97,42 +88,23 @@ def months_to_refresh(
     """Return the months of an hourly run at an instant (ms since the epoch).
 
     The current month, and the one before it while the newest three candles, which are always
-    read again, reach into it. Where the history of the recipe is not stored yet, or months are
-    missing after a pause, the run begins at the first month that lacks a file.
+    read again, reach into it. Where the history of the windows is not stored yet, for any of the
+    symbols, the run begins at its first month; after a pause it begins where the candles end.
     """
-    recipe = pipeline.resolve()
-    store = KlineStore(settings.klines, recipe.interval)
+    store = pipeline.store(settings)
     current = Month.containing(now)
-    wanted_from = current.shift(1 - recipe.data.months)
-    reread_from = Month.containing(now - 4 * recipe.interval.milliseconds)
-    stored = [set(store.months(symbol)) for symbol in recipe.data.symbols]
-    month = wanted_from
-    while month < reread_from and any(month in months for months in stored):
-        month = month.shift(1)
-    # A month that was the current one at the last run before a pause is there, but not whole.
-    if month > wanted_from:
-        newest = max(months[-1] for s in recipe.data.symbols if (months := store.months(s)))
-        month = min(month, max(newest, wanted_from))
+    wanted_from = max(Month.parse(FIRST_MONTH), pipeline.window_months(current)[0])
+    reread_from = Month.containing(now - 4 * store.interval.milliseconds)
+    stored = [store.months(symbol) for symbol in pipeline.resolve().data.symbols]
+    if not all(stored) or min(months[0] for months in stored) > wanted_from:
+        return min(wanted_from, current), current
+    # The newest stored month may not be whole. Its own run reads what it lacks.
+    month = max(min(months[-1] for months in stored), wanted_from)
     return min(month, reread_from), current
 
 
-def _is_dead(process: str | None) -> bool:
-    host, _, pid = (process or "").rpartition(":")
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
-
-
-_UNFINISHED = (
+_WAITING = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
 )

@@ -7,12 +7,16 @@ import dagster as dg
 from pydantic import Field
 
 from flash_pipeline.bybit import BybitClient
-from flash_pipeline.errors import TransientExchangeError
+from flash_pipeline.errors import InvalidTimeRange, TransientExchangeError
 from flash_pipeline.exchange import embedded_exchange
 from flash_pipeline.market import Month
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.klines import KlineStore
+from flash_pipeline.storage.lock import HomeClaim, claim_home
 from flash_pipeline.training.recipes import Recipe, get_recipe
+
+_PATIENCE_S = 600.0
+"""How long a run waits for another one on the same home, such as one of the command line."""
 
 
 class PipelineResource(dg.ConfigurableResource):
@@ -52,6 +56,17 @@ class PipelineResource(dg.ConfigurableResource):
     epochs: int | None = Field(
         default=None, description="Passes over the training windows, cold or warm, at least 1."
     )
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["PipelineResource"]:
+        """Hold the home while a run is executed; a schedule's evaluation needs no hold of it."""
+        if context.run is None or context.instance is None:
+            yield self
+            return
+        with claim_home(self.settings().home, wait_s=_PATIENCE_S) as claim:
+            bury_killed_run(context.instance, claim)
+            claim.name_run(context.run.run_id)
+            yield self
 
     def settings(self) -> Settings:
         """Read the process's settings and prove that the home can be written."""
@@ -94,9 +109,28 @@ class PipelineResource(dg.ConfigurableResource):
             Month of the newest stored bar.
         """
         last = Month.parse(self.end_month) if self.end_month is not None else newest
-        if self.start_month is not None:
-            return Month.parse(self.start_month), last
-        return last.shift(1 - self.resolve().data.months), last
+        if self.start_month is None:
+            return last.shift(1 - self.resolve().data.months), last
+        first = Month.parse(self.start_month)
+        if first > last:
+            raise InvalidTimeRange(f"start_month {first} comes after the last month, {last}")
+        return first, last
+
+
+def bury_killed_run(instance: dg.DagsterInstance, claim: HomeClaim) -> None:
+    """Mark the last run on a claimed home failed if it never finished, and free its pools.
+
+    Dagster's own monitoring ends such a run after its time limit only, and not at all for a run
+    of the command line.
+    """
+    last = claim.last_run()
+    run = instance.get_run_by_id(last) if last is not None else None
+    if run is not None and not run.is_finished:
+        instance.report_run_failed(run, "the process that executed this run was killed")
+    for run_id in instance.event_log_storage.get_concurrency_run_ids():
+        holding = instance.get_run_by_id(run_id)
+        if holding is None or holding.is_finished:
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
 
 
 class ExchangeResource(dg.ConfigurableResource):

@@ -40,6 +40,7 @@ from flash_pipeline.windows.blocks import WindowFrame
 Floats = npt.NDArray[np.float64]
 
 _BATCH = 256
+_LEAST_HORIZONS = 4
 _LEAST_ANCHORS = 48
 
 
@@ -77,6 +78,8 @@ class Contest:
     """On the same dates; None where there is none that can be compared."""
     champion_absent: str
     """Why there is no champion to compare, empty where there is one."""
+    champion_unfit: bool = False
+    """Whether there is a champion that cannot predict from these windows at all."""
 
     def save(self, path: Path) -> None:
         """Write the figures as JSON, whole or not at all; NaN becomes null."""
@@ -133,18 +136,21 @@ def evaluate_challenger(
     Raises
     ------
     NotEnoughHistory
-        If fewer than 48 labelled dates follow what the challenger has seen.
+        If fewer than 48 dates, or 4 horizons, follow what the challenger has seen.
     """
-    absent = _incomparable(frame, challenger[1], champion)
+    absent = _unfit(frame, champion)
+    unfit = bool(absent)
+    absent = absent or ("" if champion is not None else "there is no champion yet")
     rivals = [challenger] if absent or champion is None else [challenger, champion]
     index_N = _unseen(frame, [bundle for _, bundle in rivals])
-    if len(rivals) == 2 and len(index_N) < _LEAST_ANCHORS:
-        absent = f"fewer than {_LEAST_ANCHORS} dates follow what both models have seen"
+    least = max(_LEAST_ANCHORS, _LEAST_HORIZONS * frame.horizon)
+    if len(rivals) == 2 and len(index_N) < least:
+        absent = f"fewer than {least} dates follow what both models have seen"
         rivals, index_N = [challenger], _unseen(frame, [challenger[1]])
-    if len(index_N) < _LEAST_ANCHORS:
+    if len(index_N) < least:
         raise NotEnoughHistory(
             f"{len(index_N)} labelled dates follow what version {challenger[0]} has seen "
-            f"(to {iso_utc(challenger[1].provenance.seen_until)}): expected {_LEAST_ANCHORS}"
+            f"(to {iso_utc(challenger[1].provenance.seen_until)}): expected {least}"
         )
     prices = load_prices(frame, store, index_N)
     outcomes = [_run(frame, prices, costs, index_N, *rival) for rival in rivals]
@@ -173,6 +179,7 @@ def evaluate_challenger(
         challenger=contestant,
         champion=outcomes[1][2] if len(outcomes) > 1 else None,
         champion_absent=absent,
+        champion_unfit=unfit,
     )
     return contest, report
 
@@ -235,7 +242,7 @@ def predictions_table(
         {
             "made_at": np.repeat(frame.made_at_N[index_N], symbols),
             "symbol": pa.array(list(frame.symbols) * len(index_N), pa.string()),
-            "prediction": predictions_NS.reshape(-1),
+            "prediction": pa.array(predictions_NS.reshape(-1), from_pandas=True),
             "label": pa.array(frame.label_NS[index_N].reshape(-1), from_pandas=True),
             "model_version": pa.array([version] * rows, pa.string()),
         }
@@ -251,11 +258,12 @@ def _run(
     bundle: ModelBundle,
 ) -> tuple[npt.NDArray[np.float32], BacktestResult, Contestant]:
     predictions_NS = predict_windows(frame, bundle, index_N)
-    weights_TS = np.zeros_like(prices.close_TS)
-    row_N = (frame.anchor_N[index_N] - prices.start_time_T[0]) // frame.interval.milliseconds
-    weights_TS[row_N] = size_positions(bundle, predictions_NS)
-    # Before its first close a symbol cannot be held.
-    weights_TS[np.isnan(prices.close_TS)] = 0.0
+    # As live, a symbol whose own newest bar is not known gets no forecast.
+    last_N = frame.offset_N[index_N] + frame.lookback - 1
+    known_NS = frame.valid_BKS[frame.block_N[index_N], last_N]
+    predictions_NS = np.where(known_NS, predictions_NS, np.float32(np.nan))
+    weights_TS = size_positions(bundle, predictions_NS)  # the dates are the bars of the prices
+    weights_TS[np.isnan(prices.close_TS)] = 0.0  # before its first close nothing can be held
     result = simulate(weights_TS, prices, costs)
     metrics = summarise(result, frame.interval.bars_per_year)
     labels_NS = frame.label_NS[index_N].astype(np.float64)
@@ -298,8 +306,14 @@ def _quality(bundle: ModelBundle, predictions_NS: Floats, labels_NS: Floats) -> 
 
 
 def _unseen(frame: WindowFrame, bundles: list[ModelBundle]) -> npt.NDArray[np.int64]:
+    """Return every date from the first to the last labelled one that no model has seen.
+
+    Dates between them whose label is missing stay in: whether a label will be missing is not
+    known when the position is taken.
+    """
     seen_until = max(bundle.provenance.seen_until for bundle in bundles)
-    return np.flatnonzero(frame.known_N & (frame.made_at_N >= seen_until))
+    labelled = np.flatnonzero(frame.known_N & (frame.made_at_N >= seen_until))
+    return np.arange(labelled[0], labelled[-1] + 1) if len(labelled) else labelled
 
 
 def _contestant(values: dict[str, Any]) -> Contestant:
@@ -316,16 +330,17 @@ def _finite(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _incomparable(
-    frame: WindowFrame, challenger: ModelBundle, champion: tuple[str, ModelBundle] | None
-) -> str:
+def _unfit(frame: WindowFrame, champion: tuple[str, ModelBundle] | None) -> str:
+    """Say why a champion cannot predict from these windows; empty where it can."""
     if champion is None:
-        return "there is no champion yet"
+        return ""
     version, bundle = champion
     if bundle.provenance.synthetic != frame.synthetic:
         return f"champion {version} was trained on candles of another kind (simulated or real)"
-    same = (challenger.symbols, challenger.feature_names, challenger.interval, challenger.horizon)
-    if same != (bundle.symbols, bundle.feature_names, bundle.interval, bundle.horizon):
+    serves = bundle.serves(
+        frame.symbols, frame.features, frame.interval.value, bundle.lookback, frame.horizon
+    )
+    if not serves:
         return f"champion {version} predicts other symbols or another horizon"
     if bundle.lookback > frame.lookback:
         return f"champion {version} needs {bundle.lookback} bars, the windows have {frame.lookback}"

@@ -59,7 +59,8 @@ def make_forecast(frame: WindowFrame, version: str, bundle: ModelBundle) -> pa.T
     Raises
     ------
     BundleMismatch
-        If the model takes other inputs or predicts another horizon than the windows have.
+        If the model takes other inputs or predicts another horizon than the windows have, or has
+        seen prices that come after them.
     """
     same = bundle.serves(
         frame.symbols, frame.features, frame.interval.value, bundle.lookback, frame.horizon
@@ -76,11 +77,17 @@ def make_forecast(frame: WindowFrame, version: str, bundle: ModelBundle) -> pa.T
             f"champion {version} was trained on candles of another kind (simulated or real): "
             "use another FLASH_PIPELINE_HOME, or promote the challenger with force"
         )
+    made_at = int(frame.made_at_N[-1])
+    if made_at < bundle.provenance.seen_until:
+        raise BundleMismatch(
+            f"champion {version} has seen prices to {iso_utc(bundle.provenance.seen_until)}, the "
+            f"newest bar closes at {iso_utc(made_at)}: a forecast of the past would be look-ahead; "
+            "use another FLASH_PIPELINE_HOME for older months, or promote the challenger with force"
+        )
     newest = np.array([len(frame.anchor_N) - 1])
     values_S = predict_windows(frame, bundle, newest)[0]
     end = int(frame.offset_N[-1]) + frame.lookback - 1
     fresh_S = frame.valid_BKS[int(frame.block_N[-1]), end]
-    made_at = int(frame.made_at_N[-1])
     rows = [
         {
             "symbol": symbol,

@@ -22,8 +22,9 @@ def decide_promotion(
 ) -> Decision:
     """Decide by the contest: a champion is replaced only by a better one on the same dates.
 
-    Models of one head are compared by their loss, models of different heads by the net return of
-    their backtests.
+    A champion that cannot predict from the windows at all, since the configuration has changed,
+    is replaced too: there would be no forecast otherwise. Models of one head are compared by
+    their loss, models of different heads by the net return of their backtests.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ def decide_promotion(
         return Decision(False, f"version {challenger.version} is the champion already")
     if force:
         return Decision(True, f"forced over champion {champion_version}", forced=True)
+    if contest.champion_unfit:
+        return Decision(True, f"{contest.champion_absent}: it cannot predict from these windows")
     if champion is None:
         return Decision(
             False,

@@ -15,9 +15,8 @@ def audit_features(
 ) -> list[str]:
     """Return what is wrong with the stored features, one sentence each; empty if nothing is.
 
-    Within the span that a symbol's features cover, every candle must have exactly one row and
-    every row its candle. There is no primary key to see to it: with one, rewriting a month takes
-    a hundred times as long.
+    Every stored candle must have exactly one row, and every row its candle. There is no primary
+    key to see to it: with one, rewriting a month takes a hundred times as long.
     """
     symbols = list(symbols)
     paths = [str(path) for path in store.paths(symbols)]
@@ -33,13 +32,9 @@ _AUDIT_SQL = f"""
     WITH rows AS (
         SELECT symbol, start_time, count(*) AS copies FROM {FEATURES_TABLE}
         WHERE list_contains($symbols, symbol) GROUP BY ALL
-    ), spans AS (
-        SELECT symbol, min(start_time) AS first, max(start_time) AS last FROM rows GROUP BY ALL
     ), candles AS (
-        SELECT file.symbol, file.start_time
-        FROM read_parquet($paths, hive_partitioning = true,
-            hive_types = {{'symbol': VARCHAR}}) AS file
-        JOIN spans ON file.symbol = spans.symbol AND file.start_time BETWEEN first AND last
+        SELECT symbol, start_time
+        FROM read_parquet($paths, hive_partitioning = true, hive_types = {{'symbol': VARCHAR}})
     )
     SELECT
         coalesce(rows.symbol, candles.symbol) AS symbol,

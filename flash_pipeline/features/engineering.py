@@ -32,7 +32,7 @@ class FeatureRefresh:
     rows: int
     """Rows stored of the months asked for."""
     rewritten: int
-    """Rows of them that were computed anew, since their candles or formulas had changed."""
+    """Rows that were computed anew, since their candles or formulas had changed."""
     nulls: dict[str, int]
     """Null values per feature in those months: warm-up, and after a gap."""
     first_start: int | None
@@ -55,6 +55,9 @@ def refresh_features(
     candles, a new month a whole month. Rows just after the months that a late backfill completes
     (their warm-up) are computed anew as well. A changed catalog empties the table first.
 
+    Months before `first` whose candles lack features, as after a run that failed in between, are
+    brought in line too: nothing downstream looks at a history with holes.
+
     Raises
     ------
     DataError
@@ -65,12 +68,16 @@ def refresh_features(
     if not paths:
         raise DataError(f"no candles of {', '.join(symbols)} are stored in {store.folder}")
     _create_tables(connection)
-    span = TimeRange(first.time_range.start, last.time_range.end)
+    files = [str(path) for path in paths]
+    span = months = TimeRange(first.time_range.start, last.time_range.end)
+    bare = connection.execute(_FIRST_BARE_SQL, {"paths": files, "before": span.start}).fetchall()
+    if bare[0][0] is not None:
+        span = TimeRange(Month.containing(bare[0][0]).time_range.start, span.end)
     warmup_ms = WARMUP_BARS * store.interval.milliseconds
     connection.execute(
         _compute_sql(store.interval),
         {
-            "paths": [str(path) for path in paths],
+            "paths": files,
             "read_start": span.start - warmup_ms,
             "start": span.start,
             "end": span.end,
@@ -82,7 +89,7 @@ def refresh_features(
         since = connection.execute(_FIRST_CHANGE_SQL, asked).fetchall()[0][0]
         rewritten = 0 if since is None else _rewrite(connection, {**asked, "start": since})
     connection.execute("DROP TABLE computed")
-    return _summarise(connection, symbols, span, rewritten)
+    return _summarise(connection, symbols, months, rewritten)
 
 
 def read_features(
@@ -222,6 +229,15 @@ def _expand(sql: str, interval: Interval) -> str:
         sql,
     )
 
+
+_FIRST_BARE_SQL = f"""
+    SELECT min(candle.start_time)
+    FROM read_parquet($paths, hive_partitioning = true, hive_types = {{'symbol': VARCHAR}})
+        AS candle
+    ANTI JOIN {FEATURES_TABLE} AS feature
+        ON candle.symbol = feature.symbol AND candle.start_time = feature.start_time
+    WHERE candle.start_time < $before
+"""
 
 _ASKED = "list_contains($symbols, symbol) AND start_time >= $start AND start_time < $end"
 

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,14 +33,22 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Give an empty temporary folder and put it in the place of `path` when the block succeeds.
 
     Two renames put it there, so a reader may find no folder for an instant, never a half-filled
-    one. When the block raises, the old folder stays.
+    one. When the block raises, the old folder stays. What a killed process left is cleared by the
+    next write of the same folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(mkdtemp(prefix=f".tmp-{path.name}-", dir=path.parent))
-    retired = temporary.with_name(f"{temporary.name}-old")
+    temporary, retired = (path.with_name(f".{kind}-{path.name}") for kind in ("tmp", "old"))
+    # What a killed process left: between the two renames the folder has its old name only.
+    if retired.exists() and not path.exists():
+        retired.rename(path)
+    for leftover in (temporary, retired):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir()
     try:
         yield temporary
-        temporary.chmod(0o755)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush(file)
         if path.exists():
             path.rename(retired)
         try:

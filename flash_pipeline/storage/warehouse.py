@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flash_pipeline.errors import WarehouseLocked
+from flash_pipeline.errors import DataError, WarehouseLocked
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -35,9 +35,13 @@ def open_warehouse(
 
     Raises
     ------
+    DataError
+        If it is to be read and does not exist.
     WarehouseLocked
         If the file is still held after `wait_s`; the message names the holder.
     """
+    if read_only and not path.is_file():
+        raise DataError(f"{path} does not exist: materialize the features first")
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = _connect(path, read_only=read_only, deadline=time.monotonic() + wait_s)
     try:

@@ -76,7 +76,7 @@ class ModelBundle:
     horizon: int
     """Bars ahead that is predicted."""
     prediction_scale: float
-    """Standard deviation of the predictions over the validation range, for sizing positions."""
+    """Root mean square of the predictions over the validation range, for sizing positions."""
     provenance: Provenance
     """What it was fitted on."""
 
@@ -115,7 +115,8 @@ class ModelBundle:
         except (OSError, ValueError, SafetensorError) as error:
             raise BundleMismatch(f"{folder} holds no model bundle: {error}") from error
         if not isinstance(description, dict) or description.get("format") != _FORMAT:
-            raise BundleMismatch(f"{folder} holds no bundle of format {_FORMAT}")
+            found = description.get("format") if isinstance(description, dict) else None
+            raise BundleMismatch(f"{folder} holds a bundle of format {found!r}: expected {_FORMAT}")
         try:
             return cls._described(description, weights)
         except (KeyError, TypeError, InvalidConfig) as error:

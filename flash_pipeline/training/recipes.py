@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from flash_pipeline import __version__
 from flash_pipeline.errors import InvalidConfig, UnknownRecipe
 from flash_pipeline.features import FEATURE_NAMES
 from flash_pipeline.market import Interval, parse_symbols
@@ -151,14 +152,14 @@ class Recipe:
         return dataclasses.asdict(self)
 
     def fingerprint(self, snapshot: str) -> str:
-        """Name a training: equal recipes on equal data have equal fingerprints.
+        """Name a training: equal recipes on equal data, by one version of this package.
 
         Parameters
         ----------
         snapshot : str
             Hash of the windows, `WindowFrame.snapshot`.
         """
-        text = json.dumps([self.to_dict(), snapshot], sort_keys=True)
+        text = json.dumps([self.to_dict(), snapshot, __version__], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -66,7 +66,7 @@ class FeatureScaler:
 
 @dataclass(frozen=True)
 class TargetScaler:
-    """Divides each symbol's label by its standard deviation; the mean is not removed."""
+    """Divides each symbol's label by its root mean square over the training range."""
 
     std_S: Floats
     """Root mean square of the training labels, above 0."""
@@ -81,7 +81,7 @@ class TargetScaler:
         return cls(std_S.astype(np.float32))
 
     def transform(self, y_S: Floats) -> Floats:
-        """Return labels [..., S] in units of their standard deviation."""
+        """Return labels [..., S] in units of their root mean square."""
         return y_S / self.std_S
 
     def inverse(self, scaled_S: Floats) -> Floats:

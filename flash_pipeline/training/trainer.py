@@ -117,7 +117,7 @@ def train(
         interval=frame.interval.value,
         lookback=frame.lookback,
         horizon=frame.horizon,
-        prediction_scale=float(np.std(outputs_NS.astype(np.float64))),
+        prediction_scale=float(np.sqrt(np.mean(outputs_NS.astype(np.float64) ** 2))),
         provenance=_provenance(frame, split, recipe, parent),
     )
     attention = str(model.attention_choice)
@@ -166,14 +166,18 @@ def warm_start_refusal(
 def _provenance(
     frame: WindowFrame, split: Split, recipe: Recipe, parent: Parent | None
 ) -> Provenance:
+    # What the parent has seen, its weights bring along.
+    inherited = [] if parent is None else [parent.bundle.provenance]
+    train_until = int(frame.label_end_N[split.train_N[-1]])
+    seen_until = int(frame.label_end_N[split.validation_N[-1]])
     return Provenance(
         recipe=recipe.name,
         fingerprint=recipe.fingerprint(frame.snapshot),
         snapshot=frame.snapshot,
         synthetic=frame.synthetic,
         train_from=int(frame.anchor_N[split.train_N[0]]),
-        train_until=int(frame.label_end_N[split.train_N[-1]]),
-        seen_until=int(frame.label_end_N[split.validation_N[-1]]),
+        train_until=max([train_until, *(p.train_until for p in inherited)]),
+        seen_until=max([seen_until, *(p.seen_until for p in inherited)]),
         parent=parent.version if parent is not None else None,
     )
 

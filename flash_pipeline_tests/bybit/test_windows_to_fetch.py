@@ -40,8 +40,12 @@ def test_a_full_store_asks_for_the_newest_three_again():
     assert _hourly(set(range(100)), 100) == [range(97, 100)]
 
 
-def test_a_new_hour_is_one_window_with_the_newest_three():
-    assert _hourly(set(range(99)), 100) == [range(97, 100)]
+def test_a_new_hour_is_one_window_with_the_newest_three_stored():
+    assert _hourly(set(range(99)), 100) == [range(96, 100)]
+
+
+def test_after_a_pause_the_newest_three_stored_are_read_again():
+    assert _hourly(set(range(90)), 100) == [range(87, 100)]
 
 
 def test_a_full_store_of_a_month_gone_by_asks_for_nothing():

@@ -1,5 +1,7 @@
 """When a run starts, and which months it covers."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -8,12 +10,10 @@ import pytest
 from flash_pipeline.definitions import defs
 from flash_pipeline.defs.jobs import (
     JOB_NAME,
-    PROCESS_TAG,
     active_run,
     exchange_now,
     hourly,
     months_to_refresh,
-    process_tag,
 )
 from flash_pipeline.defs.partitions import MONTHS
 from flash_pipeline.defs.resources import PipelineResource
@@ -21,6 +21,7 @@ from flash_pipeline.exchange import Clock, embedded_exchange
 from flash_pipeline.market import CANDLE_SCHEMA, Interval, Month, parse_instant
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.klines import KlineStore
+from flash_pipeline.storage.lock import claim_home
 
 TWO = PipelineResource(recipe="demo", symbols=["BTCUSDT", "ETHUSDT"], months=3)
 
@@ -82,10 +83,23 @@ def test_after_a_pause_the_run_begins_where_the_candles_end(settings):
     assert months == (Month(2024, 4), Month(2024, 6))
 
 
-def test_a_new_symbol_without_any_candles_does_not_stop_the_tick(settings):
+def test_a_new_symbol_brings_its_whole_history(settings):
     store_months(settings, "2024-04", "2024-05", "2024-06", symbols=("BTCUSDT",))
     months = months_to_refresh(settings, TWO, at("2024-06-20T10:02:00Z"))
-    assert months[1] == Month(2024, 6)
+    assert months == (Month(2024, 4), Month(2024, 6))
+
+
+def test_a_symbol_listed_late_is_not_asked_for_again_and_again(settings):
+    store_months(settings, "2024-04", "2024-05", "2024-06", symbols=("BTCUSDT",))
+    store_months(settings, "2024-06", symbols=("ETHUSDT",))
+    months = months_to_refresh(settings, TWO, at("2024-06-20T10:02:00Z"))
+    assert months == (Month(2024, 6), Month(2024, 6))
+
+
+def test_a_configured_first_month_is_kept_to(settings):
+    pipeline = PipelineResource(recipe="demo", symbols=["BTCUSDT"], start_month="2024-05")
+    months = months_to_refresh(settings, pipeline, at("2024-06-20T10:02:00Z"))
+    assert months == (Month(2024, 5), Month(2024, 6))
 
 
 def test_the_clock_is_the_exchange_s(settings):
@@ -118,24 +132,48 @@ def test_runs_are_bounded_in_time():
     assert int(job.tags["dagster/max_runtime"]) < 3600
 
 
-def started(instance, tags):
+def started(instance):
     return instance.create_run_for_job(
-        defs.resolve_job_def(JOB_NAME), status=dg.DagsterRunStatus.STARTED, tags=tags
+        defs.resolve_job_def(JOB_NAME), status=dg.DagsterRunStatus.STARTED
     )
 
 
-def test_a_tick_is_skipped_with_a_reason_while_a_run_is_active(instance):
-    run = started(instance, process_tag())
-    skipped = evaluate(instance, "2024-06-20T10:02:00+00:00")
+def test_a_tick_is_skipped_with_a_reason_while_a_run_holds_the_home(instance, settings):
+    settings.require_home()
+    command = (
+        "import sys, time, pathlib; from flash_pipeline.storage.lock import claim_home\n"
+        "with claim_home(pathlib.Path(sys.argv[1])) as claim:\n"
+        "    claim.name_run('run-of-another'); print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", command, str(settings.home)], stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline().strip() == b"held"
+        skipped = evaluate(instance, "2024-06-20T10:02:00+00:00")
+        other.kill()
     assert isinstance(skipped, dg.SkipReason)
+    assert "run-of-another" in skipped.skip_message
+
+
+def test_a_tick_is_skipped_while_a_run_is_about_to_start(instance):
+    run = instance.create_run_for_job(
+        defs.resolve_job_def(JOB_NAME), status=dg.DagsterRunStatus.STARTING
+    )
+    skipped = evaluate(instance, "2024-06-20T10:02:00+00:00")
     assert run.run_id in skipped.skip_message
 
 
-def test_a_run_whose_process_is_gone_is_failed_and_blocks_nothing(instance):
-    host = next(iter(process_tag().values())).rpartition(":")[0]
-    run = started(instance, {PROCESS_TAG: f"{host}:{2**22 + 1}"})
-    assert active_run(instance) is None
+def test_a_killed_run_is_marked_failed_and_its_pools_are_free(instance, settings):
+    settings.require_home()
+    run = started(instance)
+    with claim_home(settings.home) as claim:
+        claim.name_run(run.run_id)
+    storage = instance.event_log_storage
+    storage.set_concurrency_slots("duckdb", 1)
+    storage.claim_concurrency_slot("duckdb", run.run_id, "features")
+    assert active_run(instance, settings.home) is None
     assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+    assert not storage.get_concurrency_run_ids()
 
 
 def test_the_current_month_is_a_partition():

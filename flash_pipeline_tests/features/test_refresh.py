@@ -233,7 +233,13 @@ def test_no_candles_at_all_are_an_error_by_name(refresh):
 def test_a_month_without_candles_has_no_rows(write, walk, refresh):
     write(walk(10))
     done = refresh("2024-09")
-    assert (done.rows, done.rewritten, done.first_start, done.last_start) == (0, 0, None, None)
+    assert (done.rows, done.first_start, done.last_start) == (0, None, None)
+
+
+def test_an_earlier_month_that_was_left_without_features_is_brought_in_line(write, walk, refresh):
+    write(walk(10))
+    assert refresh("2024-09").rewritten == 10
+    assert refresh("2024-09").rewritten == 0
 
 
 @pytest.mark.parametrize("symbol", ["../../etc", "btcusdt", "' OR 1=1 --"])

@@ -91,7 +91,7 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_be_moved(tmp_path, mo
     rename = Path.rename
 
     def refuse(self, target):
-        if target == path and not self.name.endswith("-old"):
+        if target == path and not self.name.startswith(".old-"):
             raise OSError("no")
         return rename(self, target)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import duckdb
 import pytest
 
-from flash_pipeline.errors import WarehouseLocked
+from flash_pipeline.errors import DataError, WarehouseLocked
 from flash_pipeline.storage.warehouse import open_warehouse, transaction
 
 HOLD = """
@@ -116,7 +116,7 @@ def test_a_missing_file_is_not_taken_for_a_held_one(tmp_path, folder):
     path = tmp_path / folder / "warehouse.duckdb"
     started = time.monotonic()
     with (
-        pytest.raises(duckdb.IOException, match="does not exist"),
+        pytest.raises(DataError, match="does not exist"),
         open_warehouse(path, read_only=True, wait_s=3),
     ):
         pass

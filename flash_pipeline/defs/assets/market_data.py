@@ -21,6 +21,7 @@ def instruments(pipeline: PipelineResource, exchange: ExchangeResource) -> dg.Ma
     """Specifications of the traded perpetuals: tick, quantity step, funding interval, launch."""
     settings = pipeline.settings()
     with exchange.client(settings) as client:
+        pipeline.store(settings).require_kind(synthetic=client.is_synthetic())
         fetched = fetch_instruments(client, pipeline.resolve().data.symbols)
     table = store_instruments(fetched, settings.instruments)
     rows = [dg.TableRecord(row) for row in table.to_pylist()]
@@ -57,6 +58,7 @@ def klines(
         metadata={
             "dagster/row_count": refresh.rows,
             "dagster/column_schema": column_schema(CANDLE_SCHEMA),
+            "span": span(*(refresh.span or (None, None))),
             "missing_candles": refresh.missing,
             "requests": refresh.requests,
             "files_written": refresh.files_written,

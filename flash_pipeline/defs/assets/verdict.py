@@ -58,7 +58,7 @@ def backtest_report(
     )
     contest.save(settings.contest)
     figures = {k: v for k, v in report.strategy.as_json().items() if v is not None}
-    registry.add_report(challenger, report.folder, figures)
+    registry.add_report(challenger, report.folder, figures, contest.made_at)
     context.log.info(f"backtest_report: {report.verdict.headline}")
     return dg.MaterializeResult(
         metadata={
@@ -90,7 +90,8 @@ def champion(
     )
     if decision.promoted:
         registry.point(CHAMPION, contest.challenger.version)
-    registry.tag(contest.challenger.version, {"promotion": decision.reason})
+    if holder is None or holder.version != contest.challenger.version:
+        registry.tag(contest.challenger.version, {"promotion": decision.reason})
     version = registry.require(CHAMPION).version
     context.log.info(f"champion: version {version}; {decision.reason}")
     return dg.MaterializeResult(

@@ -8,10 +8,11 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from flash_pipeline.errors import ModelNotRegistered
-from flash_pipeline.settings import Settings
+from flash_pipeline.settings import Settings, redacted
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.tracking.served import BUNDLE_ARTIFACT
 from flash_pipeline.training.tracking.store import connect
@@ -111,8 +112,9 @@ class Registry:
         """
         found = self.at(alias)
         if found is None:
+            store = redacted(self.settings.tracking_uri)
             raise ModelNotRegistered(
-                f"models:/{MODEL_NAME}@{alias} does not exist in {self.settings.tracking_uri!r}: "
+                f"models:/{MODEL_NAME}@{alias} does not exist in {store!r}: "
                 "run the job first (make run)"
             )
         return found
@@ -158,11 +160,19 @@ class Registry:
         """Move an alias to a version."""
         self.client.set_registered_model_alias(MODEL_NAME, alias, version)
 
-    def add_report(self, model: RegisteredModel, folder: Path, metrics: dict[str, float]) -> None:
-        """Log a backtest report's files and figures to the run that trained the model."""
+    def add_report(
+        self, model: RegisteredModel, folder: Path, metrics: Mapping[str, float], made_at: int
+    ) -> None:
+        """Log a backtest report's files and figures to the run that trained the model.
+
+        Parameters
+        ----------
+        made_at : int
+            Instant of the report, ms since the epoch: the same report logged twice is one.
+        """
         self.client.log_artifacts(model.run_id, str(folder), "report")
-        for name, value in metrics.items():
-            self.client.log_metric(model.run_id, f"backtest.{name}", value)
+        values = [Metric(f"backtest.{k}", v, made_at, 0) for k, v in metrics.items()]
+        self.client.log_batch(model.run_id, metrics=values)
 
 
 def _registered(version: Any) -> RegisteredModel:  # noqa: ANN401  (MLflow's own, untyped)

@@ -27,6 +27,7 @@ from flash_pipeline.training.tracking.served import BUNDLE_ARTIFACT, signature
 from flash_pipeline.training.tracking.store import experiment_id, quiet_mlflow
 from flash_pipeline.training.trainer import Training
 
+_HOME_TAG = "home"
 _PINNED = ("flash-pipeline", "mlflow", "numpy", "safetensors", "torch")
 _SERVED_MODEL = Path(__file__).with_name("served_model.py")
 
@@ -100,8 +101,8 @@ def track_training(
 ) -> Iterator[TrackedTraining]:
     """Open an MLflow run for a training; it fails where the block raises.
 
-    Runs that a killed process left open are closed as killed first: trainings never run side by
-    side on one home.
+    Runs that a killed process left open on this home are closed as killed first: trainings never
+    run side by side on one home.
 
     Parameters
     ----------
@@ -112,11 +113,14 @@ def track_training(
     """
     client = registry.client
     experiment = experiment_id(client, registry.settings)
-    for stale in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+    home = str(registry.settings.home)
+    ours = f"attributes.status = 'RUNNING' and tags.{_HOME_TAG} = {home!r}"
+    for stale in client.search_runs([experiment], ours):
         client.set_terminated(stale.info.run_id, RunStatus.to_string(RunStatus.KILLED))
     all_tags = {
         FINGERPRINT_TAG: recipe.fingerprint(snapshot),
         "snapshot": snapshot,
+        _HOME_TAG: home,
         "recipe": recipe.name,
         "package_version": package_version("flash-pipeline"),
         "git_commit": _git_commit(),

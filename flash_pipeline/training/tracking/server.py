@@ -18,15 +18,18 @@ def server_command(settings: Settings, host: str, port: int) -> list[str]:
         *("--host", host, "--port", str(port)),
         *("--allowed-hosts", f"{host}:{port},localhost:{port}"),
         *("--cors-allowed-origins", origins, "--x-frame-options", "DENY"),
-        *("--backend-store-uri", settings.tracking_uri),
         *("--default-artifact-root", settings.mlflow_artifacts.as_uri()),
     ]
 
 
-def server_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a server that runs no jobs and unpickles nothing."""
+def server_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a server that runs no jobs and unpickles nothing.
+
+    The store's URI goes here and not into the command, since it may carry a password.
+    """
     return {
         **environ,
+        "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",

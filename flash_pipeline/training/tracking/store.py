@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from flash_pipeline.errors import TrackingUnreachable
-from flash_pipeline.settings import Settings
+from flash_pipeline.settings import Settings, redacted
 
 EXPERIMENT = "flash-attention-trader"
 """Name of the experiment that trainings and their reports are logged to."""
@@ -45,8 +45,8 @@ def connect(settings: Settings) -> MlflowClient:
     scheme = urlsplit(uri).scheme.split("+")[0]
     if scheme not in _REMOTE | _DATABASES:
         raise TrackingUnreachable(
-            f"MLFLOW_TRACKING_URI={uri!r} cannot hold a model registry: expected a server "
-            "(http://host:port) or a database (sqlite:////folder/mlflow.db)"
+            f"MLFLOW_TRACKING_URI={redacted(uri)!r} cannot hold a model registry: expected a "
+            "server (http://host:port) or a database (sqlite:////folder/mlflow.db)"
         )
     try:
         if scheme == "sqlite":
@@ -57,9 +57,9 @@ def connect(settings: Settings) -> MlflowClient:
             client = MlflowClient(uri, uri)
             client.search_experiments(max_results=1)
     except (MlflowException, OSError, sqlite3.Error) as error:
-        reason = str(error).splitlines()[0]
+        reason = redacted(str(error).splitlines()[0])
         raise TrackingUnreachable(
-            f"MLFLOW_TRACKING_URI={uri!r} does not answer: {reason}"
+            f"MLFLOW_TRACKING_URI={redacted(uri)!r} does not answer: {reason}"
         ) from error
     return client
 
@@ -67,12 +67,12 @@ def connect(settings: Settings) -> MlflowClient:
 def experiment_id(client: MlflowClient, settings: Settings) -> str:
     """Return the id of our experiment, made on first use.
 
-    Beside the default sqlite file, artifacts go below the home; elsewhere the server decides.
+    Beside a database, artifacts go below the home; a server decides for itself.
     """
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is not None:
         return str(found.experiment_id)
-    local = urlsplit(settings.tracking_uri).scheme == "sqlite"
+    local = urlsplit(settings.tracking_uri).scheme not in _REMOTE
     location = settings.mlflow_artifacts.as_uri() if local else None
     return str(client.create_experiment(EXPERIMENT, artifact_location=location))
 

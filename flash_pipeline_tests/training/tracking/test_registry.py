@@ -68,7 +68,10 @@ def test_a_report_is_logged_to_the_run_of_the_model(registry, versions, tmp_path
     folder = tmp_path / "report"
     folder.mkdir()
     (folder / "report.html").write_text("<p>")
-    registry.add_report(versions[0], folder, {"sharpe": 1.5})
+    for _ in range(2):
+        registry.add_report(versions[0], folder, {"sharpe": 1.5}, made_at=1719788400000)
+    history = registry.client.get_metric_history(versions[0].run_id, "backtest.sharpe")
+    assert len(history) == 1, "the same report logged twice is one"
     run = registry.client.get_run(versions[0].run_id)
     assert run.data.metrics == {"backtest.sharpe": 1.5}
     stored = registry.client.list_artifacts(versions[0].run_id, "report")

@@ -113,9 +113,12 @@ def test_a_run_left_open_by_a_killed_process_is_closed_as_killed(registry, make_
     with track_training(registry, make_recipe(), "abc", {}) as first:
         pass
     experiment = registry.client.get_run(first.run_id).info.experiment_id
-    stale = registry.client.create_run(experiment)
+    home = registry.client.get_run(first.run_id).data.tags["home"]
+    stale = registry.client.create_run(experiment, tags={"home": home})
+    other = registry.client.create_run(experiment, tags={"home": "/another/home"})
     with track_training(registry, make_recipe(), "abc", {}):
         assert registry.client.get_run(stale.info.run_id).info.status == "KILLED"
+        assert registry.client.get_run(other.info.run_id).info.status == "RUNNING"
     assert registry.client.get_run(first.run_id).info.status == "FINISHED"
 
 

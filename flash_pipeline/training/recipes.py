@@ -189,12 +189,15 @@ def full_recipe() -> Recipe:
 
 
 def demo_recipe() -> Recipe:
-    """Return a model that two CPU cores train in under a minute: 2 layers on 128 bars."""
+    """Return a model that two CPU cores train in under a minute: 2 layers on 128 bars.
+
+    Without dropout, under which PyTorch has no fused attention on a CPU: four times the speed.
+    """
     data = DataConfig(lookback=128)
     return Recipe(
         name="demo",
         data=data,
-        model=_model(data, d_model=32, n_heads=2, n_layers=2, d_ff=64),
+        model=_model(data, d_model=32, n_heads=2, n_layers=2, d_ff=64, dropout=0.0),
         train=TrainConfig(
             epochs=8, warm_epochs=3, batch_size=64, learning_rate=1e-3, windows_per_epoch=2048
         ),

@@ -13,13 +13,14 @@ help: ## show these targets
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d" % sys.version_info[:2])'
+	@echo 'Setting up $(VENV): about two minutes'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --upgrade pip
+	$(BIN)/python -m pip install -qq --editable '.[dev]'
 	@touch $@
 
 run: $(STAMP) ## materialize the whole graph once [FROM=2023-07 TO=2024-06 RECIPE=demo SYMBOLS=A,B]
-	$(BIN)/flash_pipeline run $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) \
+	@$(BIN)/flash_pipeline run $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) \
 		$(if $(RECIPE),--recipe $(RECIPE)) $(if $(SYMBOLS),--symbols $(SYMBOLS))
 
 dev: $(STAMP) ## serve the Dagster UI with the hourly schedule, and the MLflow UI, on loopback

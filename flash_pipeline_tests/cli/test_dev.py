@@ -1,0 +1,139 @@
+"""`flash_pipeline dev`: both UIs, for this machine alone, and nothing left when it ends."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+import requests
+
+from flash_pipeline_tests.cli.conftest import (
+    CommandLine,
+    free_port,
+    kill_processes_of,
+    let_the_tick_pass,
+    processes_of,
+)
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory, exchange_url):
+    """Both UIs, up: the command line, its process, and the two ports."""
+    command = CommandLine(tmp_path_factory.mktemp("dev") / "home", exchange_url)
+    ports = {"dagster": free_port(), "mlflow": free_port()}
+    let_the_tick_pass()
+    options = [f"--{name}-port={port}" for name, port in ports.items()]
+    with command.started("dev", *options, log=command.home.with_name("log")) as process:
+        try:
+            for port in ports.values():
+                wait_for(f"http://127.0.0.1:{port}/", process)
+            yield command, process, ports
+        finally:
+            stop(process)
+            kill_processes_of(command.home)
+
+
+def wait_for(url, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"ended with {process.returncode}"
+        try:
+            requests.get(url, timeout=10)
+        except requests.ConnectionError:
+            time.sleep(0.2)
+        else:
+            return
+    pytest.fail(f"{url} does not answer")
+
+
+def stop(process):
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=40)
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback; none is asked over the network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("203.0.113.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        address = probe.getsockname()[0]
+    if address.startswith("127."):
+        pytest.skip("this machine has no address but loopback")
+    return address
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "words"), [("dagster", "Dagster"), ("mlflow", "MLflow")])
+def test_serves_the_ui_on_loopback(serving, name, words):
+    _, _, ports = serving
+    answer = requests.get(f"http://127.0.0.1:{ports[name]}/", timeout=30)
+    assert answer.status_code == 200
+    assert words in answer.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dagster", "mlflow"])
+def test_nobody_else_can_connect(serving, name):
+    _, _, ports = serving
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((own_address(), ports[name]), timeout=5)
+
+
+@pytest.mark.slow
+def test_mlflow_answers_no_foreign_host(serving):
+    _, _, ports = serving
+    url = f"http://127.0.0.1:{ports['mlflow']}/api/2.0/mlflow/experiments/search?max_results=1"
+    assert requests.get(url, timeout=30).status_code == 200
+    foreign = requests.get(url, headers={"Host": "attacker.example"}, timeout=30)
+    assert foreign.status_code == 403
+
+
+@pytest.mark.slow
+def test_mlflow_is_not_called_or_framed_by_other_sites(serving):
+    _, _, ports = serving
+    base = f"http://127.0.0.1:{ports['mlflow']}"
+    origin = {"Origin": "http://attacker.example"}
+    posted = requests.post(
+        f"{base}/api/2.0/mlflow/experiments/create", json={"name": "x"}, headers=origin, timeout=30
+    )
+    assert posted.status_code == 403
+    assert requests.get(f"{base}/", timeout=30).headers["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+def test_ends_on_ctrl_c_within_half_a_minute_and_leaves_no_process(serving):
+    command, process, _ = serving
+    assert len(processes_of(command.home)) > 2
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0
+    assert time.monotonic() - started < 30
+    deadline = time.monotonic() + 5
+    while processes_of(command.home) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes_of(command.home) == {}
+
+
+@pytest.mark.parametrize("option", ["--dagster-port", "--mlflow-port"])
+def test_a_taken_port_is_one_line_that_names_it(command, option):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        spare = {"--dagster-port": str(free_port()), "--mlflow-port": str(free_port())}
+        done = command("dev", *(word for pair in {**spare, option: port}.items() for word in pair))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"error: port {port} cannot be used: .*\n", done.stderr), done.stderr
+
+
+def test_a_bad_setting_is_one_line_that_names_it(command):
+    done = command("dev", FLASH_PIPELINE_BYBIT_URL="ftp://x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"error: FLASH_PIPELINE_BYBIT_URL='ftp://x' .*\n", done.stderr)

@@ -93,7 +93,7 @@ def refresh_klines(
     Raises
     ------
     InvalidTimeRange
-        If a month has not begun by the exchange's clock.
+        If `first` has not begun by the exchange's clock. Later months just hold nothing yet.
     EmptyMonth
         If the exchange has no candle of any symbol in a month, as before their listing.
     SchemaMismatch
@@ -104,11 +104,10 @@ def refresh_klines(
     symbols = parse_symbols(symbols)
     now = client.server_time()
     store.require_kind(synthetic=client.is_synthetic())
-    for month in (first, last):
-        if month.time_range.start > now:
-            raise InvalidTimeRange(
-                f"month {month} has not begun: the exchange's clock is {iso_utc(now)}"
-            )
+    if first.time_range.start > now:
+        raise InvalidTimeRange(
+            f"month {first} has not begun: the exchange's clock is {iso_utc(now)}"
+        )
     closed_end = store.interval.floor(now)
     months = [m for m in month_range(first, last) if m.time_range.start < closed_end]
     if not months:

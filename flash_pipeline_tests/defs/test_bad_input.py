@@ -5,6 +5,7 @@ import socket
 from functools import partial
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from flash_pipeline.bybit import BybitClient
@@ -80,6 +81,12 @@ def test_a_month_that_has_not_begun_is_named(chain):
     result = chain.run((Month(2024, 4), Month(2024, 5)))
     assert "month 2024-04 has not begun" in failure_reason(result)
     assert stored(chain.home) == before
+
+
+def test_a_range_that_ends_in_the_future_is_not_recorded_as_materialized(chain):
+    result = chain.run((Month(2024, 3), Month(2024, 5)))
+    assert "month 2024-05 has not begun" in failure_reason(result)
+    assert "2024-05" not in chain.instance.get_materialized_partitions(dg.AssetKey("klines"))
 
 
 def test_an_mlflow_that_answers_nothing_is_named_before_any_training(chain, monkeypatch):

@@ -11,6 +11,7 @@ from flash_pipeline.bybit import (
 from flash_pipeline.defs.metadata import column_schema, instant, span
 from flash_pipeline.defs.partitions import MONTHS, run_months
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
+from flash_pipeline.errors import InvalidTimeRange
 from flash_pipeline.features import CATALOG, refresh_features
 from flash_pipeline.market import CANDLE_SCHEMA
 from flash_pipeline.storage.warehouse import open_warehouse
@@ -49,7 +50,11 @@ def klines(
     settings, recipe = pipeline.settings(), pipeline.resolve()
     store = pipeline.store(settings)
     with exchange.client(settings) as client:
-        refresh = refresh_klines(client, store, recipe.data.symbols, *run_months(context))
+        first, last = run_months(context)
+        refresh = refresh_klines(client, store, recipe.data.symbols, first, last)
+    if last.time_range.start > refresh.now:
+        # Or Dagster would hold the partition for materialized, with nothing in it.
+        raise InvalidTimeRange(f"month {last} has not begun by the exchange's clock")
     context.log.info(
         f"klines: {refresh.rows:,} candles stored, {refresh.requests} requests, "
         f"{refresh.files_written} files written, {refresh.missing} candles missing"

@@ -2,6 +2,7 @@
 
 from flash_pipeline.evaluation.contest import Contest, Contestant, evaluate_challenger
 from flash_pipeline.evaluation.forecasts import (
+    FORECAST_SCHEMA,
     FORECASTS_TABLE,
     ForecastRecord,
     audit_forecasts,
@@ -13,6 +14,7 @@ from flash_pipeline.evaluation.promotion import Decision, decide_promotion
 
 __all__ = [
     "FORECASTS_TABLE",
+    "FORECAST_SCHEMA",
     "Contest",
     "Contestant",
     "Decision",

@@ -165,7 +165,7 @@ def evaluate_challenger(
             interval=frame.interval,
             costs=costs,
             horizon=frame.horizon,
-            model_version=f"version {contestant.version}",
+            model_version=contestant.version,
             synthetic=frame.synthetic,
         ),
         predictions=predictions_table(frame, index_N, predictions_NS, contestant.version),

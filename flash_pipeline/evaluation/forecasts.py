@@ -102,7 +102,7 @@ def make_forecast(frame: WindowFrame, version: str, bundle: ModelBundle) -> pa.T
         for symbol, value, fresh in zip(frame.symbols, values_S, fresh_S, strict=True)
         if fresh
     ]
-    return pa.Table.from_pylist(rows, schema=_FORECAST_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=FORECAST_SCHEMA)
 
 
 def record_forecast(
@@ -122,8 +122,8 @@ def record_forecast(
             + ")"
         )
         connection.execute(
-            f"INSERT INTO {FORECASTS_TABLE} ({', '.join(_FORECAST_SCHEMA.names)}) "
-            f"SELECT {', '.join(_FORECAST_SCHEMA.names)} FROM new_forecast"
+            f"INSERT INTO {FORECASTS_TABLE} ({', '.join(FORECAST_SCHEMA.names)}) "
+            f"SELECT {', '.join(FORECAST_SCHEMA.names)} FROM new_forecast"
         )
         connection.unregister("new_forecast")
         scored = connection.execute(
@@ -156,18 +156,26 @@ def audit_forecasts(connection: "DuckDBPyConnection") -> list[str]:
 
 _KEY = ("symbol", "made_at", "interval", "horizon", "model_version")
 
-_FORECAST_SCHEMA = pa.schema(
+FORECAST_SCHEMA = pa.schema(
     [
-        ("symbol", pa.string()),
-        ("made_at", pa.int64()),
-        ("interval", pa.string()),
-        ("horizon", pa.int32()),
-        ("head", pa.string()),
-        ("prediction", pa.float64()),
-        ("model_version", pa.string()),
-        ("synthetic", pa.bool_()),
-    ]
+        pa.field("symbol", pa.string(), nullable=False),
+        pa.field("made_at", pa.int64(), nullable=False),
+        pa.field("interval", pa.string(), nullable=False),
+        pa.field("horizon", pa.int32(), nullable=False),
+        pa.field("head", pa.string(), nullable=False),
+        pa.field("prediction", pa.float64(), nullable=False),
+        pa.field("model_version", pa.string(), nullable=False),
+        pa.field("synthetic", pa.bool_(), nullable=False),
+    ],
+    metadata={
+        "made_at": "close of the last bar seen, ms since the epoch, UTC",
+        "interval": "candle interval by the exchange's code",
+        "horizon": "bars ahead",
+        "prediction": "log return over the horizon, probability of a rise, or weight, by the head",
+        "synthetic": "whether a simulator made the candles",
+    },
 )
+"""Columns of a new forecast: those of the table but `realised`."""
 
 _SCORE_SQL = f"""
     UPDATE {FORECASTS_TABLE} SET realised = ln(later.close / seen.close)

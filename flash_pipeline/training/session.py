@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flash_pipeline.settings import Settings
+from flash_pipeline.training.loop import Epoch
 from flash_pipeline.training.recipes import Recipe
 from flash_pipeline.training.tracking import (
     CHALLENGER,
@@ -26,6 +27,8 @@ class Session:
     """The challenger."""
     training: Training | None
     """None where an equal training was found in the registry."""
+    history: tuple[Epoch, ...]
+    """One entry per epoch of the training that gave it."""
     story: str
     """In words: from where it started, or why nothing was trained."""
     url: str
@@ -67,14 +70,16 @@ def run_training(
     known = None if force else registry.find(recipe.fingerprint(frame.snapshot))
     if known is not None:
         registry.point(CHALLENGER, known.version)
-        return Session(known, None, "trained before on exactly this data", registry.url(known))
+        history = tuple(registry.history(known))
+        story = "trained before on exactly this data"
+        return Session(known, None, history, story, registry.url(known))
     parent, story = _parent(registry, frame, split, recipe) if warm_start else (None, "cold start")
     champion = registry.at(CHAMPION)
     all_tags = {**tags, "start": story, RIVAL_TAG: champion.version if champion else ""}
     with track_training(registry, recipe, frame.snapshot, all_tags) as run:
         training = train(frame, split, recipe, parent=parent, on_epoch=run.log_epoch, progress=True)
         model = run.register(training)
-    return Session(model, training, story, registry.url(model))
+    return Session(model, training, training.history, story, registry.url(model))
 
 
 def _parent(

@@ -3,13 +3,14 @@
 import dagster as dg
 
 from flash_pipeline.defs.assets.market_data import features
-from flash_pipeline.defs.metadata import picture, span
+from flash_pipeline.defs.metadata import column_schema, picture, span
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.errors import NotEnoughHistory
 from flash_pipeline.features import FEATURE_NAMES, newest_start, read_features
 from flash_pipeline.market import Month, compact_utc
 from flash_pipeline.storage.warehouse import open_warehouse
 from flash_pipeline.windows import (
+    INDEX_SCHEMA,
     chronological_split,
     panel_from_features,
     read_windows,
@@ -32,7 +33,7 @@ def window_tensors(
 ) -> dg.MaterializeResult:
     """Windows of all symbols aligned by time, in blocks from which batches are cut uncopied."""
     settings, recipe = pipeline.settings(), pipeline.resolve()
-    with open_warehouse(settings.warehouse) as connection:
+    with open_warehouse(settings.warehouse, read_only=True) as connection:
         newest = newest_start(connection, recipe.data.symbols)
         if newest is None:
             raise NotEnoughHistory(f"no features of {', '.join(recipe.data.symbols)} are stored")
@@ -59,6 +60,7 @@ def window_tensors(
         data_version=dg.DataVersion(frame.snapshot),
         metadata={
             "dagster/row_count": windows,
+            "dagster/column_schema": column_schema(INDEX_SCHEMA),
             "windows_with_label": int(frame.known_N.sum()),
             "window_shape": f"[{frame.lookback} bars, {len(frame.symbols)} symbols, "
             f"{len(frame.features)} features] float32",
@@ -93,25 +95,22 @@ def trained_model(
         warm_start=config.warm_start,
     )
     context.log.info(f"trained_model: version {session.model.version}, {session.story}")
-    metadata: dict[str, dg.MetadataValue | str | int | float | bool] = {
-        "version": session.model.version,
-        "story": session.story,
-        "recipe": recipe.name,
-        "mlflow_run": dg.MetadataValue.url(session.url),
-        "snapshot": frame.snapshot,
-        "attention": session.model.tags.get("attention", ""),
-        "device": session.model.tags.get("device", ""),
-        "parameters": int(session.model.tags.get("parameters", 0)),
-    }
-    if session.training is not None:
-        best = session.training.best
-        metadata |= {
+    best = min(session.history, key=lambda epoch: epoch.validation_loss)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(session.model.version),
+        metadata={
+            "version": session.model.version,
+            "story": session.story,
+            "recipe": recipe.name,
             "validation_loss": best.validation_loss,
             "train_loss": best.train_loss,
             "best_epoch": best.number,
-            "epochs": len(session.training.history),
-            "loss": picture(loss_curve(session.training.history, title="Loss"), "loss"),
-        }
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(session.model.version), metadata=metadata
+            "epochs": len(session.history),
+            "loss": picture(loss_curve(session.history, title="Loss"), "loss"),
+            "mlflow_run": dg.MetadataValue.url(session.url),
+            "snapshot": frame.snapshot,
+            "attention": session.model.tags.get("attention", ""),
+            "device": session.model.tags.get("device", ""),
+            "parameters": int(session.model.tags.get("parameters", 0)),
+        },
     )

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from flash_pipeline.defs.assets.market_data import klines
 from flash_pipeline.defs.assets.model import trained_model, window_tensors
-from flash_pipeline.defs.metadata import instant, picture, span
+from flash_pipeline.defs.metadata import column_schema, instant, picture, span
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.windows import read_windows
 
@@ -117,7 +117,7 @@ def forecasts(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
 ) -> dg.MaterializeResult:
     """The champion's forecast from the newest closed candle; earlier ones are scored."""
-    from flash_pipeline.evaluation import make_forecast, record_forecast
+    from flash_pipeline.evaluation import FORECAST_SCHEMA, make_forecast, record_forecast
     from flash_pipeline.evaluation.figures import draw_forecast
     from flash_pipeline.storage.warehouse import open_warehouse
     from flash_pipeline.training.tracking import CHAMPION, Registry
@@ -133,6 +133,7 @@ def forecasts(
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": record.rows,
+            "dagster/column_schema": column_schema(FORECAST_SCHEMA),
             "made_at": instant(made_at),
             "scored": record.scored,
             "model_version": holder.version,

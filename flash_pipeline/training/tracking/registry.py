@@ -1,5 +1,6 @@
 """The model registry: versions, aliases, and bundles read back without a pickle."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from flash_pipeline.errors import ModelNotRegistered
 from flash_pipeline.settings import Settings, redacted
 from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.loop import Epoch
 from flash_pipeline.training.tracking.served import BUNDLE_ARTIFACT
 from flash_pipeline.training.tracking.store import connect
 
@@ -136,6 +138,21 @@ class Registry:
         base = uri if uri.startswith("http") else LOCAL_UI
         experiment = self.client.get_run(model.run_id).info.experiment_id
         return f"{base}/#/experiments/{experiment}/runs/{model.run_id}"
+
+    def history(self, model: RegisteredModel) -> list[Epoch]:
+        """Return the epochs of the training that gave a version, oldest first."""
+        series = {
+            field.name: {
+                metric.step: metric.value
+                for metric in self.client.get_metric_history(model.run_id, field.name)
+            }
+            for field in dataclasses.fields(Epoch)
+            if field.name != "number"
+        }
+        return [
+            Epoch(number, **{name: values[number] for name, values in series.items()})
+            for number in sorted(series["validation_loss"])
+        ]
 
     def register(self, model_uri: str, run_id: str, tags: Mapping[str, str]) -> RegisteredModel:
         """Make a logged model a version, with all its tags at once, and the challenger."""

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ import pyarrow.compute as pc
 
 from flash_pipeline.market import Month, iso_utc
 from flash_pipeline.storage.klines import KlineStore
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,9 @@ def forecast_chart(
 ) -> bytes:
     """Draw each symbol's recent price with its forecast.
 
+    The grey band is one standard deviation of a random walk with the volatility of the bars shown:
+    what the forecast has to be seen against.
+
     Parameters
     ----------
     paths : mapping of symbol to PricePath
@@ -91,15 +98,8 @@ def forecast_chart(
     figure = Figure(figsize=(9, 1.2 + 1.5 * len(paths)), dpi=150, layout="constrained")
     grid = figure.subplots(len(paths), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (symbol, path) in zip(grid, paths.items(), strict=True):
-        times = path.close_time_T.astype("datetime64[ms]")
-        axes.plot(times, path.close_T, linewidth=1.2, color="tab:blue")
-        if head == "regression":
-            ahead = np.array([path.close_time_T[-1], path.close_time_T[-1] + horizon_ms])
-            ends = path.close_T[-1] * np.exp(np.array([0.0, path.prediction]))
-            colour = "tab:green" if path.prediction >= 0 else "tab:red"
-            axes.plot(ahead.astype("datetime64[ms]"), ends, "o-", color=colour, markersize=3)
+        _draw(axes, path, head, horizon_ms)
         axes.set_title(f"{symbol}   {_words(head, path.prediction)}", loc="left", fontsize=9)
-        axes.grid(alpha=0.3)
     locator = AutoDateLocator()  # type: ignore[no-untyped-call]
     grid[-1].xaxis.set_major_locator(locator)
     grid[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
@@ -107,6 +107,32 @@ def forecast_chart(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _draw(axes: "Axes", path: PricePath, head: str, horizon_ms: int) -> None:
+    """Draw one symbol: its price, the forecast, and what a random walk would do meanwhile."""
+    axes.plot(path.close_time_T.astype("datetime64[ms]"), path.close_T, linewidth=1.2)
+    now, last = path.close_time_T[-1], path.close_T[-1]
+    axes.grid(alpha=0.3)
+    if len(path.close_T) > 2:
+        bar_ms = path.close_time_T[-1] - path.close_time_T[-2]
+        ahead_T = now + np.arange(0, horizon_ms + 1, bar_ms)
+        spread_T = np.log(path.close_T[1:] / path.close_T[:-1]).std() * np.sqrt(
+            (ahead_T - now) / bar_ms
+        )
+        axes.fill_between(
+            ahead_T.astype("datetime64[ms]"),
+            last * np.exp(-spread_T),
+            last * np.exp(spread_T),
+            color="0.5",
+            alpha=0.2,
+            linewidth=0,
+        )
+    if head == "regression":
+        ends = last * np.exp(np.array([0.0, path.prediction]))
+        colour = "tab:green" if path.prediction >= 0 else "tab:red"
+        times = np.array([now, now + horizon_ms]).astype("datetime64[ms]")
+        axes.plot(times, ends, "o-", color=colour, markersize=3)
 
 
 def _words(head: str, prediction: float) -> str:

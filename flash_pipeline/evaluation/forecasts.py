@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from flash_pipeline.errors import BundleMismatch
-from flash_pipeline.evaluation.contest import predict_windows
+from flash_pipeline.evaluation.trading import predict_windows
 from flash_pipeline.features import FEATURES_TABLE
 from flash_pipeline.market import Interval, iso_utc
 from flash_pipeline.storage.warehouse import transaction

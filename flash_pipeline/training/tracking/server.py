@@ -15,6 +15,7 @@ def server_command(settings: Settings, host: str, port: int) -> list[str]:
     origins = f"http://{host}:{port},http://localhost:{port}"
     return [
         *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
+        *("--uvicorn-opts", "--log-level warning"),
         *("--host", host, "--port", str(port)),
         *("--allowed-hosts", f"{host}:{port},localhost:{port}"),
         *("--cors-allowed-origins", origins, "--x-frame-options", "DENY"),

@@ -34,7 +34,7 @@ check: $(STAMP) ## lint, format, types, layers, definitions
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/dagster definitions validate -m flash_pipeline.definitions
+	$(BIN)/dagster definitions validate --workspace workspace.yaml
 
 format: $(STAMP) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

@@ -144,14 +144,15 @@ def _parse_home(text: str) -> Path:
 
 
 def redacted(uri: str) -> str:
-    """Return a URI without the user and password that it may carry.
+    """Return a text without the users, passwords and tokens that URIs in it may carry.
 
     Examples
     --------
     >>> redacted("postgresql://me:secret@host/mlflow")
     'postgresql://***@host/mlflow'
     """
-    return re.sub(r"(?<=://)[^/@]*@", "***@", uri)
+    without_user = re.sub(r"(?<=://)[^/\s?#][^\s?#]*@", "***@", uri)
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s]*", r"\1***", without_user)
 
 
 def _default_home() -> Path:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from flash_pipeline.errors import HomeNotWritable, InvalidSetting
-from flash_pipeline.settings import RECIPE_CHOICES, Settings
+from flash_pipeline.settings import RECIPE_CHOICES, Settings, redacted
 
 PROJECT = Path(__file__).parents[1]
 
@@ -144,3 +144,26 @@ def test_a_home_that_is_a_file_is_refused(tmp_path):
     with pytest.raises(HomeNotWritable, match="FLASH_PIPELINE_HOME="):
         Settings(home=home).require_home()
     assert home.read_text() == "in the way"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:secret@127.0.0.1:1/x", "postgresql://***@127.0.0.1:1/x"),
+        ("https://me@host", "https://***@host"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        (
+            "no answer from http://me:secret@host: refused",
+            "no answer from http://***@host: refused",
+        ),
+    ],
+)
+def test_user_and_password_of_a_uri_are_not_shown(uri, shown):
+    assert redacted(uri) == shown
+
+
+@pytest.mark.parametrize(
+    "uri", ["postgresql://me:sec/ret@host/x", "mysql://host/x?password=sec/ret"]
+)
+def test_a_password_in_an_unusual_place_is_not_shown(uri):
+    assert "ret" not in redacted(uri)

@@ -16,8 +16,7 @@ def print_summary(settings: Settings) -> None:
     frame = read_windows(settings.windows)
     made_at = int(frame.made_at_N[-1])
     with open_warehouse(settings.warehouse, read_only=True) as connection:
-        latest = latest_forecasts(connection, frame.symbols).to_pylist()
-    rows = [row for row in latest if row["made_at"] == made_at]
+        rows = latest_forecasts(connection, frame.symbols, made_at).to_pylist()
     if rows:
         label = "  (SYNTHETIC MARKET)" if rows[0]["synthetic"] else ""
         click.echo(

@@ -78,6 +78,8 @@ class Contest:
     """On the same dates; None where there is none that can be compared."""
     champion_absent: str
     """Why there is no champion to compare, empty where there is one."""
+    rival: str | None = None
+    """Version of the champion that was to be met, comparable or not; None where there was none."""
     champion_unfit: bool = False
     """Whether there is a champion that cannot predict from these windows at all."""
 
@@ -179,6 +181,7 @@ def evaluate_challenger(
         challenger=contestant,
         champion=outcomes[1][2] if len(outcomes) > 1 else None,
         champion_absent=absent,
+        rival=champion[0] if champion is not None else None,
         champion_unfit=unfit,
     )
     return contest, report

@@ -133,15 +133,26 @@ def record_forecast(
 
 
 def latest_forecasts(
-    connection: "DuckDBPyConnection", symbols: Iterable[str] | None = None
+    connection: "DuckDBPyConnection",
+    symbols: Iterable[str] | None = None,
+    made_at: int | None = None,
 ) -> pa.Table:
-    """Return the newest forecast of each symbol, by its instant and then by model version."""
+    """Return the newest forecast of each symbol, by its instant and then by model version.
+
+    Parameters
+    ----------
+    symbols : iterable of str or None
+        None for every symbol that has a forecast.
+    made_at : int or None
+        Only forecasts of this instant, ms since the epoch; None for any.
+    """
     wanted = list(symbols) if symbols is not None else None
     return connection.sql(
-        f"SELECT * FROM {FORECASTS_TABLE} WHERE $symbols IS NULL OR "
-        "list_contains($symbols, symbol) QUALIFY row_number() OVER (PARTITION BY symbol "
+        f"SELECT * FROM {FORECASTS_TABLE} WHERE ($symbols IS NULL OR "
+        "list_contains($symbols, symbol)) AND ($made_at IS NULL OR made_at = $made_at) "
+        "QUALIFY row_number() OVER (PARTITION BY symbol "
         "ORDER BY made_at DESC, try_cast(model_version AS INTEGER) DESC) = 1 ORDER BY symbol",
-        params={"symbols": wanted},
+        params={"symbols": wanted, "made_at": made_at},
     ).to_arrow_table()
 
 

@@ -40,18 +40,18 @@ def decide_promotion(
         return Decision(False, f"version {challenger.version} is the champion already")
     if force:
         return Decision(True, f"forced over champion {champion_version}", forced=True)
+    if contest.rival != champion_version:
+        return Decision(
+            False,
+            f"the contest was against version {contest.rival} and the champion is "
+            f"{champion_version} now: materialize backtest_report again",
+        )
     if contest.champion_unfit:
         return Decision(True, f"{contest.champion_absent}: it cannot predict from these windows")
     if champion is None:
         return Decision(
             False,
             f"not comparable: {contest.champion_absent}; promote by hand with force if wanted",
-        )
-    if champion.version != champion_version:
-        return Decision(
-            False,
-            f"the contest was against version {champion.version} and the champion is "
-            f"{champion_version} now: materialize backtest_report again",
         )
     if challenger.head == champion.head:
         better = challenger.loss < champion.loss

@@ -7,10 +7,16 @@ import math
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
-from flash_pipeline.backtest import Costs
+from flash_pipeline.backtest import Costs, simulate
 from flash_pipeline.errors import NotEnoughHistory, SchemaMismatch
-from flash_pipeline.evaluation import Contest, evaluate_challenger, make_forecast
+from flash_pipeline.evaluation import (
+    Contest,
+    decide_promotion,
+    evaluate_challenger,
+    make_forecast,
+)
 from flash_pipeline.evaluation.contest import load_prices, predict_windows, size_positions
 
 HOUR_MS = 3_600_000
@@ -96,6 +102,78 @@ def test_an_unknown_label_is_null(make_store, make_frame, make_bundle, tmp_path)
     assert unknown == [(hour(197), "ETHUSDT"), (hour(201), "ETHUSDT")]
 
 
+@pytest.fixture
+def constant_long(make_bundle):
+    """Return a model whose every prediction is a rise that asks for the whole position."""
+    silent = make_bundle(silent=True, prediction_scale=0.01)
+    bias = torch.ones_like(silent.weights["head.linear.bias"])
+    return dataclasses.replace(silent, weights={**silent.weights, "head.linear.bias": bias})
+
+
+@pytest.fixture
+def meet_with_gaps(make_store, make_frame, constant_long, tmp_path, monkeypatch):
+    """Return a function from absent hours to the constant-long model's contest, rows and weights.
+
+    Weights are those asked for, by the hour of their decision.
+    """
+    asked = []
+
+    def recording(weights_TS, prices, costs):
+        hours = ((prices.start_time_T - FIRST_MS) // HOUR_MS + 1).tolist()
+        asked.append(dict(zip(hours, weights_TS.tolist(), strict=True)))
+        return simulate(weights_TS, prices, costs)
+
+    def meet(absent):
+        store = make_store(absent=absent)
+        monkeypatch.setattr("flash_pipeline.evaluation.contest.simulate", recording)
+        monkeypatch.setattr("flash_pipeline.backtest.report.four_panel", lambda *_, **__: b"")
+        met, report = evaluate_challenger(
+            make_frame(store), store, Costs(), tmp_path / "reports", ("1", constant_long), None
+        )
+        rows = pq.read_table(report.folder / "predictions.parquet").to_pylist()
+        return met, rows, asked[0]
+
+    return meet
+
+
+NOBODY_AT_200 = {symbol: {200} for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")}
+
+
+def test_a_position_is_kept_where_a_later_candle_is_missing(meet_with_gaps):
+    _, rows, weights = meet_with_gaps(NOBODY_AT_200)
+    assert {row["label"] for row in rows if row["made_at"] == hour(197)} == {None}
+    for made_at in range(123, 201):
+        assert weights[made_at] == pytest.approx([1 / 3] * 3, rel=1e-6), made_at
+
+
+def test_the_dates_are_every_bar_from_the_first_to_the_last_labelled_one(meet_with_gaps):
+    met, rows, weights = meet_with_gaps(NOBODY_AT_200)
+    assert (met.first_made_at, met.last_made_at, met.anchors) == (hour(120), hour(236), 117)
+    assert list(weights) == list(range(120, 237))
+    assert [(row["made_at"], row["symbol"]) for row in rows] == [
+        (hour(n), symbol) for n in range(120, 237) for symbol in NOBODY_AT_200
+    ]
+
+
+def test_as_live_a_symbol_whose_newest_bar_is_not_known_gets_no_prediction(
+    meet_with_gaps, make_store, make_frame, constant_long
+):
+    absent = {"ETHUSDT": {200}}
+    _, rows, _ = meet_with_gaps(absent)
+    told = {row["symbol"] for row in rows if row["made_at"] == hour(201) and row["prediction"]}
+    live = make_forecast(
+        make_frame(make_store(201, absent=absent, name="then")), "1", constant_long
+    )
+    assert told == set(live["symbol"].to_pylist()) == {"BTCUSDT", "SOLUSDT"}
+
+
+def test_a_symbol_without_a_prediction_opens_no_position(meet_with_gaps):
+    _, _, weights = meet_with_gaps({"ETHUSDT": {200}})
+    held = [weights[made_at][1] * 3 for made_at in range(200, 206)]
+    assert held == pytest.approx([1, 0.75, 0.5, 0.25, 0, 0], rel=1e-6)
+    assert weights[205][0] == pytest.approx(1 / 3, rel=1e-6)
+
+
 def test_the_quality_of_the_predictions_is_in_the_report(contest, make_bundle):
     met, report = contest(make_bundle(), make_bundle(seed=1))
     shown = json.loads((report.folder / "metrics.json").read_text())["prediction_quality"]
@@ -152,6 +230,27 @@ def test_a_champion_that_cannot_be_compared_is_absent_with_the_reason(
     assert met.champion is None
     assert reason in met.champion_absent
     assert met.first_made_at == hour(120)
+
+
+@pytest.mark.parametrize(
+    ("change", "promoted", "reason"),
+    [
+        ({"synthetic": False}, True, "champion 1 was trained on candles of another kind"),
+        ({"horizon": 5}, True, "champion 1 predicts other symbols or another horizon"),
+        ({"symbols": ("BTCUSDT", "ETHUSDT", "XRPUSDT")}, True, "champion 1 predicts other symbols"),
+        ({"lookback": 32}, True, "champion 1 needs 32 bars, the windows have 16"),
+        ({"seen_until": FIRST_MS + 190 * HOUR_MS}, False, "not comparable: fewer than 48 dates"),
+    ],
+)
+def test_only_a_champion_that_cannot_predict_from_the_windows_is_replaced_unmeasured(
+    contest, make_bundle, tmp_path, change, promoted, reason
+):
+    met, _ = contest(make_bundle(), make_bundle(seed=1, **change))
+    met.save(tmp_path / "contest.json")
+    decision = decide_promotion(Contest.load(tmp_path / "contest.json"), "1")
+    assert met.champion_unfit is decision.promoted is promoted
+    assert not decision.forced
+    assert decision.reason.startswith(reason)
 
 
 def test_a_champion_with_a_shorter_lookback_is_comparable(contest, make_bundle):

@@ -80,6 +80,15 @@ def test_a_model_that_does_not_fit_the_windows_is_refused(at, make_bundle, chang
         make_forecast(at(200), "3", make_bundle(**change))
 
 
+def test_a_model_that_has_seen_prices_after_the_newest_bar_makes_no_forecast(at, make_bundle):
+    with pytest.raises(BundleMismatch, match=r"champion 3 has seen prices to .*look-ahead"):
+        make_forecast(at(200), "3", make_bundle(seen_until=hour(200) + 1))
+
+
+def test_a_model_that_has_seen_prices_just_up_to_the_newest_bar_forecasts(at, make_bundle):
+    assert make_forecast(at(200), "3", make_bundle(seen_until=hour(200))).num_rows == 3
+
+
 def test_a_forecast_is_recorded_with_its_return_unknown(at, make_bundle, warehouse):
     forecast = make_forecast(at(200), "3", make_bundle())
     record = record_forecast(warehouse, forecast, HOUR)

@@ -16,7 +16,7 @@ def contestant(version, loss=1.0, total_return=0.0, head="regression"):
     return Contestant(version, head, loss, {}, metrics)
 
 
-def contest(challenger, champion=None, absent=""):
+def contest(challenger, champion=None, absent="", *, unfit=False, rival="1"):
     return Contest(
         made_at=3,
         anchors=77,
@@ -25,6 +25,8 @@ def contest(challenger, champion=None, absent=""):
         challenger=challenger,
         champion=champion,
         champion_absent=absent,
+        rival=rival,
+        champion_unfit=unfit,
     )
 
 
@@ -69,11 +71,34 @@ def test_a_loss_that_is_nan_is_not_better():
     assert not decide_promotion(met, "1").promoted
 
 
-def test_a_champion_that_cannot_be_compared_stays():
-    met = contest(contestant("2"), absent="champion 1 needs 32 bars, the windows have 16")
+def test_a_champion_that_shares_too_few_dates_stays():
+    met = contest(contestant("2"), absent="fewer than 96 dates follow what both models have seen")
     decision = decide_promotion(met, "1")
     assert not decision.promoted
-    assert decision.reason.startswith("not comparable: champion 1 needs 32 bars")
+    assert decision.reason.startswith("not comparable: fewer than 96 dates")
+
+
+def test_a_champion_that_cannot_predict_from_the_windows_is_replaced_with_the_reason():
+    met = contest(contestant("2"), absent="champion 1 needs 32 bars", unfit=True)
+    decision = decide_promotion(met, "1")
+    assert decision.promoted
+    assert not decision.forced
+    assert decision.reason == "champion 1 needs 32 bars: it cannot predict from these windows"
+
+
+def test_a_contest_against_another_version_than_the_champion_decides_nothing():
+    met = contest(contestant("3", 0.5), contestant("1", 1.0))
+    decision = decide_promotion(met, "2")
+    assert not decision.promoted
+    assert "against version 1 and the champion is 2 now" in decision.reason
+    assert "materialize backtest_report again" in decision.reason
+
+
+def test_a_champion_is_not_replaced_for_what_another_version_could_not():
+    met = contest(contestant("3"), absent="champion 1 needs 32 bars", unfit=True)
+    decision = decide_promotion(met, "2")
+    assert not decision.promoted
+    assert "materialize backtest_report again" in decision.reason
 
 
 def test_force_promotes_a_worse_challenger_and_says_so():
@@ -82,3 +107,12 @@ def test_force_promotes_a_worse_challenger_and_says_so():
     assert decision.promoted
     assert decision.forced
     assert decision.reason == "forced over champion 1"
+
+
+@pytest.mark.parametrize("absent", ["", "fewer than 96 dates follow what both models have seen"])
+def test_force_promotes_whatever_was_measured(absent):
+    met = contest(contestant("3"), None if absent else contestant("1", 0.1), absent)
+    decision = decide_promotion(met, "2", force=True)
+    assert decision.promoted
+    assert decision.forced
+    assert decision.reason == "forced over champion 2"

@@ -84,6 +84,44 @@ def test_the_old_folder_stays_when_the_block_raises(tmp_path):
     assert _names(tmp_path) == ["folder"]
 
 
+@pytest.fixture
+def killed(tmp_path):
+    """Return a folder as a kill between the two renames leaves it: under its retired name."""
+    for name in (".old-folder", ".tmp-folder"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    return tmp_path / "folder"
+
+
+def test_a_folder_retired_by_a_killed_process_comes_back_when_the_next_write_fails(killed):
+    with pytest.raises(OSError, match="disk is full"), replacing_folder(killed) as temporary:
+        _fill_the_disk(temporary / "new")
+    assert _names(killed) == [".old-folder"]
+    assert _names(killed.parent) == ["folder"]
+
+
+def test_a_folder_retired_by_a_killed_process_is_read_during_the_next_write(killed):
+    with replacing_folder(killed) as temporary:
+        assert _names(killed) == [".old-folder"]
+        assert _names(temporary) == []
+
+
+def test_what_a_killed_process_left_of_a_folder_is_cleared_by_the_next_write(killed):
+    with replacing_folder(killed) as temporary:
+        (temporary / "new").touch()
+    assert _names(killed) == ["new"]
+    assert _names(killed.parent) == ["folder"]
+
+
+def test_a_folder_that_was_put_in_place_is_not_undone_by_the_retired_one(killed):
+    killed.mkdir()
+    (killed / "newer").touch()
+    with pytest.raises(OSError, match="disk is full"), replacing_folder(killed) as temporary:
+        _fill_the_disk(temporary / "new")
+    assert _names(killed) == ["newer"]
+    assert _names(killed.parent) == ["folder"]
+
+
 def test_the_old_folder_comes_back_when_the_new_one_cannot_be_moved(tmp_path, monkeypatch):
     path = tmp_path / "folder"
     path.mkdir()

@@ -93,6 +93,20 @@ def test_the_scale_of_the_predictions_is_that_of_the_validation_range(learned):
     assert training.bundle.prediction_scale == pytest.approx(np.std(predictions_NS), rel=1e-4)
 
 
+def test_the_scale_of_predictions_that_are_not_centred_is_taken_about_zero(
+    make_panel, cut, make_recipe
+):
+    panel = make_panel(signal=0.0)
+    rise_T1 = np.exp(0.02 * np.arange(len(panel.start_time_T)))[:, None]
+    frame = cut(dataclasses.replace(panel, close_TS=panel.close_TS * rise_T1))
+    split = chronological_split(frame, SplitConfig())
+    bundle = train(frame, split, make_recipe(), device=CPU).bundle
+    predictions_NS = Predictor(bundle, CPU).predict(frame.batch(split.validation_N))
+    root_mean_square = np.sqrt((predictions_NS.astype(np.float64) ** 2).mean())
+    assert bundle.prediction_scale == pytest.approx(root_mean_square, rel=1e-4)
+    assert root_mean_square > 2 * predictions_NS.std()
+
+
 def test_the_scalers_are_fitted_on_the_training_range_alone(frame, split, make_panel):
     features, targets = fit_scalers(frame, split)
     seen_T = make_panel().x_TSF[: split.train_N[-1] + 8].astype(np.float64)
@@ -205,6 +219,26 @@ def test_a_warm_start_leaves_the_parent_as_it_was(bundle, frame, split, make_rec
 
 def seen(bundle, **changes):
     return dataclasses.replace(bundle, provenance=dataclasses.replace(bundle.provenance, **changes))
+
+
+@pytest.mark.parametrize("later_ms", [0, 1, 3_600_000])
+def test_a_warm_start_has_seen_what_its_parent_has_seen(
+    bundle, frame, split, make_recipe, later_ms
+):
+    own = bundle.provenance
+    train_until, seen_until = own.train_until + later_ms, own.seen_until + later_ms
+    parent = Parent("3", seen(bundle, train_until=train_until, seen_until=seen_until))
+    warm = train(frame, split, make_recipe(warm_epochs=1), parent=parent, device=CPU)
+    assert warm.bundle.provenance.train_until == train_until
+    assert warm.bundle.provenance.seen_until == seen_until
+
+
+def test_a_parent_that_has_seen_less_takes_nothing_off(bundle, frame, split, make_recipe):
+    own = bundle.provenance
+    parent = Parent("3", seen(bundle, train_until=own.train_from, seen_until=own.train_from))
+    warm = train(frame, split, make_recipe(warm_epochs=1), parent=parent, device=CPU)
+    assert warm.bundle.provenance.train_until == own.train_until
+    assert warm.bundle.provenance.seen_until == own.seen_until
 
 
 def test_a_model_that_saw_neither_validation_nor_test_may_be_a_start(

@@ -80,7 +80,7 @@ def champion(
 ) -> dg.MaterializeResult:
     """The version that makes the forecasts; replaced only by a better one on the same dates."""
     from flash_pipeline.evaluation import Contest, decide_promotion
-    from flash_pipeline.training.tracking import CHAMPION, Registry
+    from flash_pipeline.training.tracking import CHAMPION, RIVAL_TAG, Registry
 
     settings = pipeline.settings()
     registry = Registry(settings)
@@ -90,6 +90,8 @@ def champion(
     )
     if decision.promoted:
         registry.point(CHAMPION, contest.challenger.version)
+        if holder is not None:
+            registry.tag(contest.challenger.version, {RIVAL_TAG: holder.version})
     if holder is None or holder.version != contest.challenger.version:
         registry.tag(contest.challenger.version, {"promotion": decision.reason})
     version = registry.require(CHAMPION).version

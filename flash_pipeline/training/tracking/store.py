@@ -56,7 +56,7 @@ def connect(settings: Settings) -> MlflowClient:
         with quiet_mlflow():
             client = MlflowClient(uri, uri)
             client.search_experiments(max_results=1)
-    except (MlflowException, OSError, sqlite3.Error) as error:
+    except (MlflowException, ImportError, OSError, sqlite3.Error) as error:
         reason = redacted(str(error).splitlines()[0])
         raise TrackingUnreachable(
             f"MLFLOW_TRACKING_URI={redacted(uri)!r} does not answer: {reason}"

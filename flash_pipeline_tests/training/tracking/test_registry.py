@@ -1,6 +1,7 @@
 import pytest
 
 from flash_pipeline.errors import ModelNotRegistered
+from flash_pipeline.settings import Settings
 
 
 @pytest.mark.parametrize("alias", ["champion", "challenger"])
@@ -76,3 +77,38 @@ def test_a_report_is_logged_to_the_run_of_the_model(registry, versions, tmp_path
     assert run.data.metrics == {"backtest.sharpe": 1.5}
     stored = registry.client.list_artifacts(versions[0].run_id, "report")
     assert [artifact.path for artifact in stored] == ["report/report.html"]
+
+
+def test_without_a_champion_a_challenger_has_no_rival(registry, versions):
+    assert registry.rival_of(versions[2]) is None
+
+
+def test_the_rival_of_a_challenger_is_the_champion(registry, versions):
+    registry.point("champion", "1")
+    assert registry.rival_of(versions[2]) == versions[0]
+
+
+def test_the_rival_of_a_champion_is_the_one_that_it_replaced(registry, versions):
+    registry.tag("3", {"rival": "2"})
+    registry.point("champion", "3")
+    assert registry.rival_of(registry.require("champion")) == versions[1]
+
+
+@pytest.mark.parametrize("tags", [{}, {"rival": ""}])
+def test_a_champion_that_replaced_none_has_no_rival(registry, versions, tags):
+    registry.tag("3", tags)
+    registry.point("champion", "3")
+    assert registry.rival_of(registry.require("champion")) is None
+
+
+def test_the_epochs_of_a_training_come_back_as_they_were_logged(tracked, tracked_model, training):
+    assert tracked.history(tracked_model) == list(training.history)
+
+
+def test_an_absent_version_is_told_without_the_stores_password(registry):
+    registry.settings = Settings(
+        home=registry.settings.home, tracking_uri="postgresql://me:secret@127.0.0.1:1/x"
+    )
+    with pytest.raises(ModelNotRegistered, match=r"postgresql://\*\*\*@127") as caught:
+        registry.require("champion")
+    assert "secret" not in str(caught.value)

@@ -1,10 +1,12 @@
 import os
 import socket
 import sqlite3
+import sys
 import time
 from contextlib import closing
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from flash_pipeline.errors import TrackingUnreachable
 from flash_pipeline.settings import Settings
@@ -69,3 +71,35 @@ def test_the_experiment_is_made_once_with_its_artifacts_below_the_home(registry,
     assert experiment_id(again.client, again.settings) == first
     location = registry.client.get_experiment(first).artifact_location
     assert location == (tmp_path / "mlflow-artifacts").as_uri()
+
+
+SECRET_URI = "postgresql://me:secret@127.0.0.1:1/x"
+
+
+@pytest.mark.parametrize("uri", ["http://me:secret@127.0.0.1:1", "s3://me:secret@bucket"])
+def test_a_store_that_cannot_be_used_is_named_without_its_password(tmp_path, monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TrackingUnreachable, match=r"MLFLOW_TRACKING_URI='.*\*\*\*@") as caught:
+        connect(Settings(home=tmp_path, tracking_uri=uri))
+    assert "secret" not in str(caught.value)
+
+
+def test_the_reason_of_a_database_is_told_without_its_password(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise MlflowException(f"cannot connect to {SECRET_URI}: refused")
+
+    monkeypatch.setattr("flash_pipeline.training.tracking.store.MlflowClient", refuse)
+    with pytest.raises(TrackingUnreachable, match=r"x' does not answer: .*refused") as caught:
+        connect(Settings(home=tmp_path, tracking_uri=SECRET_URI))
+    assert str(caught.value).count("postgresql://***@127.0.0.1:1/x") == 2
+    assert "secret" not in str(caught.value)
+
+
+def test_a_database_whose_driver_is_not_installed_is_named_without_its_password(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(TrackingUnreachable, match=r"postgresql://\*\*\*@") as caught:
+        connect(Settings(home=tmp_path, tracking_uri=SECRET_URI))
+    assert "secret" not in str(caught.value)

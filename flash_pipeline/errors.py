@@ -26,6 +26,7 @@
     │   ├── AttentionUnsupported    the chosen backend cannot honour the call
     │   ├── TrainingDiverged        the loss became NaN or infinite
     │   └── BundleMismatch          a stored model does not fit the data or the code at hand
+    ├── RunFailed               a run of the graph did not reach its end; the first failure's words
     └── StorageError            the home folder, the warehouse or the registry cannot be used
         ├── HomeNotWritable     nothing can be written below FLASH_PIPELINE_HOME
         ├── HomeBusy            another run is active on the home
@@ -165,6 +166,10 @@ class TrainingDiverged(ModelError):
 
 class BundleMismatch(ModelError):
     """A stored model does not fit the data or the code at hand."""
+
+
+class RunFailed(FlashPipelineError):
+    """A run of the graph did not reach its end; the message is that of its first failure."""
 
 
 class StorageError(FlashPipelineError):

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from flash_pipeline.cli.summary import print_summary
-from flash_pipeline.errors import FlashPipelineError, InvalidTimeRange
+from flash_pipeline.errors import InvalidTimeRange, RunFailed
 
 
 @click.command()
@@ -84,7 +84,3 @@ def _execute(instance: Any, pipeline: Any, tags: dict[str, str], *, promote: boo
     )
     if not result.success:
         raise RunFailed(failure_reason(result))
-
-
-class RunFailed(FlashPipelineError):
-    """The run did not reach its end; the message is that of the first step that failed."""

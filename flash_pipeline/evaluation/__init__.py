@@ -1,6 +1,11 @@
 """What a model's forecasts are worth: out of sample, after costs, beside the champion's."""
 
-from flash_pipeline.evaluation.contest import Contest, Contestant, evaluate_challenger
+from flash_pipeline.evaluation.contest import (
+    Contest,
+    Contestant,
+    evaluate_challenger,
+    require_dates,
+)
 from flash_pipeline.evaluation.forecasts import (
     FORECAST_SCHEMA,
     FORECASTS_TABLE,
@@ -25,4 +30,5 @@ __all__ = [
     "latest_forecasts",
     "make_forecast",
     "record_forecast",
+    "require_dates",
 ]

@@ -37,6 +37,7 @@ from flash_pipeline.storage.files import replacing_file
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.windows.blocks import WindowFrame
+from flash_pipeline.windows.split import Split
 
 Floats = npt.NDArray[np.float64]
 
@@ -145,7 +146,7 @@ def evaluate_challenger(
     absent = absent or ("" if champion is not None else "there is no champion yet")
     rivals = [challenger] if absent or champion is None else [challenger, champion]
     index_N = _unseen(frame, [bundle for _, bundle in rivals])
-    least = max(_LEAST_ANCHORS, _LEAST_HORIZONS * frame.horizon)
+    least = least_dates(frame.horizon)
     if len(rivals) == 2 and len(index_N) < least:
         absent = f"fewer than {least} dates follow what both models have seen"
         rivals, index_N = [challenger], _unseen(frame, [challenger[1]])
@@ -241,6 +242,27 @@ def _quality(bundle: ModelBundle, predictions_NS: Floats, labels_NS: Floats) -> 
     if bundle.config.head == "regression":
         figures["r2_against_zero"] = r2_against_zero(predictions_NS, labels_NS)
     return figures
+
+
+def least_dates(horizon: int) -> int:
+    """Return how many dates a contest needs at a horizon of that many bars: 48, or 4 horizons."""
+    return max(_LEAST_ANCHORS, _LEAST_HORIZONS * horizon)
+
+
+def require_dates(frame: WindowFrame, split: Split) -> None:
+    """Refuse a split whose test range is too short for a contest, before anything is trained.
+
+    Raises
+    ------
+    NotEnoughHistory
+        If it has fewer than `least_dates`.
+    """
+    found, least = len(split.test_N), least_dates(frame.horizon)
+    if found < least:
+        raise NotEnoughHistory(
+            f"{found} dates of {len(frame.anchor_N)} windows are left for the test range: "
+            f"expected {least}; use more months, or a shorter lookback"
+        )
 
 
 def _unseen(frame: WindowFrame, bundles: list[ModelBundle]) -> npt.NDArray[np.int64]:

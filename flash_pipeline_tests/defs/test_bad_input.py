@@ -11,6 +11,7 @@ import pytest
 from flash_pipeline.bybit import BybitClient
 from flash_pipeline.defs.failures import failure_reason
 from flash_pipeline.market import Month
+from flash_pipeline.training.tracking import Registry
 from flash_pipeline_tests.defs.conftest import MONTHS, small_chain
 
 
@@ -56,6 +57,7 @@ def stored(home: Path) -> dict[str, bytes]:
         ({"stride": 99}, ["stride=99"]),
         ({"lookback": 100_000}, ["too few", "100000"]),
         ({"start_month": "2024-13"}, ["'2024-13'"]),
+        ({"start_month": "2024-04"}, ["start_month 2024-04 comes after the last month"]),
         ({"attention": "flash_attn"}, ["flash_attn"]),
     ],
 )
@@ -133,6 +135,14 @@ def test_real_candles_are_not_mixed_with_simulated_ones(chain, monkeypatch):
     before = stored(chain.home)
     assert "holds simulated candles" in failure_reason(chain.run())
     assert stored(chain.home) == before
+
+
+def test_a_history_too_short_to_be_judged_is_named_before_any_training(chain):
+    versions = len(Registry(chain.settings).client.search_model_versions(""))
+    result = chain.run(end_month="2024-02", months=1)
+    assert "trained_model failed" in failure_reason(result)
+    assert "left for the test range: expected 96" in failure_reason(result)
+    assert len(Registry(chain.settings).client.search_model_versions("")) == versions
 
 
 def test_the_chain_still_runs_after_all_that(chain):

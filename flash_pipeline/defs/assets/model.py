@@ -80,15 +80,18 @@ def trained_model(
     context: dg.AssetExecutionContext, config: TrainingConfig, pipeline: PipelineResource
 ) -> dg.MaterializeResult:
     """The transformer trained on the windows, logged to MLflow and registered as challenger."""
+    from flash_pipeline.evaluation import require_dates
     from flash_pipeline.training.figures import loss_curve
     from flash_pipeline.training.session import run_training
 
     settings, recipe = pipeline.settings(), pipeline.resolve()
     frame = read_windows(settings.windows)
+    split = chronological_split(frame, recipe.split)
+    require_dates(frame, split)
     session = run_training(
         settings,
         frame,
-        chronological_split(frame, recipe.split),
+        split,
         recipe,
         tags={"dagster_run_id": context.run.run_id, "dagster_asset": "trained_model"},
         force=config.force,

@@ -2,12 +2,19 @@
 
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from flash_pipeline.cli.summary import print_summary
 from flash_pipeline.errors import InvalidTimeRange, RunFailed
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+    from flash_pipeline.defs.resources import PipelineResource
+    from flash_pipeline.market import Month
+    from flash_pipeline.settings import Settings
 
 
 @click.command()
@@ -46,7 +53,9 @@ def run(
     print_summary(settings)
 
 
-def _months(pipeline: Any, settings: Any, first: str | None, last: str | None) -> Any:  # noqa: ANN401
+def _months(
+    pipeline: "PipelineResource", settings: "Settings", first: str | None, last: str | None
+) -> "tuple[Month, Month]":
     from flash_pipeline.defs.jobs import exchange_now
     from flash_pipeline.defs.partitions import FIRST_MONTH
     from flash_pipeline.market import Month, month_range
@@ -66,7 +75,13 @@ def _months(pipeline: Any, settings: Any, first: str | None, last: str | None) -
     return oldest, newest
 
 
-def _execute(instance: Any, pipeline: Any, tags: dict[str, str], *, promote: bool) -> None:  # noqa: ANN401
+def _execute(
+    instance: "DagsterInstance",
+    pipeline: "PipelineResource",
+    tags: dict[str, str],
+    *,
+    promote: bool,
+) -> None:
     from flash_pipeline.definitions import defs
     from flash_pipeline.defs.failures import failure_reason
     from flash_pipeline.defs.jobs import JOB_NAME

@@ -19,7 +19,6 @@ MAX_RUNTIME_S = 3300
 """A run is ended after this long, before the next hour's tick."""
 
 _CLOCK_TIMEOUT_S = 2.0
-_MINUTE_MS = 60_000
 
 refresh = dg.define_asset_job(
     JOB_NAME,
@@ -103,8 +102,6 @@ def months_to_refresh(
     return min(month, reread_from), current
 
 
-_WAITING = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-)
+# Not NOT_STARTED: a command killed as it made its run leaves one behind for good, and nothing but
+# a run that is queued or starting will ask for the home.
+_WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING)

@@ -158,6 +158,7 @@ def evaluate_challenger(
     prices = load_prices(frame, store, index_N)
     outcomes = [_run(frame, prices, costs, index_N, *rival) for rival in rivals]
     predictions_NS, result, contestant = outcomes[0]
+    met = outcomes[1][2] if len(outcomes) > 1 else None
     benchmark = buy_and_hold(prices, costs)
     made_at = int(frame.made_at_N[-1])
     report = write_report(
@@ -172,7 +173,7 @@ def evaluate_challenger(
             synthetic=frame.synthetic,
         ),
         predictions=predictions_table(frame, index_N, predictions_NS, contestant.version),
-        prediction_quality=_readable(contestant, outcomes[1][2] if len(outcomes) > 1 else None),
+        prediction_quality=_readable(contestant, met),
     )
     contest = Contest(
         made_at=made_at,
@@ -180,7 +181,7 @@ def evaluate_challenger(
         first_made_at=int(frame.made_at_N[index_N[0]]),
         last_made_at=int(frame.made_at_N[index_N[-1]]),
         challenger=contestant,
-        champion=outcomes[1][2] if len(outcomes) > 1 else None,
+        champion=met,
         champion_absent=absent,
         rival=champion[0] if champion is not None else None,
         champion_unfit=unfit,

@@ -11,7 +11,7 @@ from flash_pipeline import __version__
 from flash_pipeline.errors import InvalidConfig, UnknownRecipe
 from flash_pipeline.features import FEATURE_NAMES
 from flash_pipeline.market import Interval, parse_symbols
-from flash_pipeline.model.config import HeadName, ModelConfig
+from flash_pipeline.model.config import ModelConfig
 from flash_pipeline.windows.split import SplitConfig
 
 DEFAULT_SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT")
@@ -255,7 +255,6 @@ __all__ = [
     "DEFAULT_SYMBOLS",
     "RECIPES",
     "DataConfig",
-    "HeadName",
     "Recipe",
     "TrainConfig",
     "demo_recipe",

@@ -163,6 +163,13 @@ def test_a_tick_is_skipped_while_a_run_is_about_to_start(instance):
     assert run.run_id in skipped.skip_message
 
 
+def test_a_run_that_was_made_and_never_launched_blocks_no_tick(instance):
+    instance.create_run_for_job(
+        defs.resolve_job_def(JOB_NAME), status=dg.DagsterRunStatus.NOT_STARTED
+    )
+    assert isinstance(evaluate(instance, "2024-06-20T10:02:00+00:00"), dg.RunRequest)
+
+
 def test_a_killed_run_is_marked_failed_and_its_pools_are_free(instance, settings):
     settings.require_home()
     run = started(instance)

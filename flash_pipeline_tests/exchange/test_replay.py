@@ -1,6 +1,3 @@
-import os
-from pathlib import Path
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +17,6 @@ from flash_pipeline.market import Interval, parse_instant
 HOUR = 3_600_000
 START = parse_instant("2024-06-01")
 LATER = START + 1000 * HOUR
-PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -200,15 +196,11 @@ def test_a_missing_price_is_refused(folder, recorded):
 
 
 @pytest.mark.real_data
-def test_recorded_candles_survive_the_round_trip_exactly():
-    default = PROJECT.parent / "shared" / "market"
-    folder = Path(os.environ.get("FLASH_PIPELINE_REAL_DATA", default))
-    if not (folder / "BTCUSDT_60.parquet").is_file():
-        pytest.skip(f"no recorded candles in {folder}")
-    table = pq.read_table(folder / "BTCUSDT_60.parquet").slice(0, 1000)
+def test_recorded_candles_survive_the_round_trip_exactly(real_data):
+    table = pq.read_table(real_data / "BTCUSDT_60.parquet").slice(0, 1000)
     last = table["start_time"][-1].as_py()
     body = _ask(
-        ReplayedMarket(folder),
+        ReplayedMarket(real_data),
         last + HOUR,
         "kline",
         symbol="BTCUSDT",

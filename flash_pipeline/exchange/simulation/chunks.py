@@ -13,10 +13,11 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
+from flash_pipeline.market.interval import MINUTE_MS
+
 ORIGIN_MS = 1_577_836_800_000
 """2020-01-01T00:00Z, where every simulated series begins."""
 
-MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 CHUNK_HOURS = 720
 """Hours of a chunk: 30 days, a multiple of every candle interval, so no candle spans two."""

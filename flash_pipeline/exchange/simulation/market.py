@@ -9,13 +9,14 @@ from flash_pipeline.errors import InvalidConfig
 from flash_pipeline.exchange.candles import NO_CANDLES, Candles, join_candles
 from flash_pipeline.exchange.instruments import Instrument
 from flash_pipeline.exchange.simulation.asset import Asset, AssetSpec
-from flash_pipeline.exchange.simulation.chunks import MINUTE_MS, chunk_at
+from flash_pipeline.exchange.simulation.chunks import chunk_at
 from flash_pipeline.exchange.simulation.factor import Factor
 from flash_pipeline.exchange.simulation.funding import funding_rate
 from flash_pipeline.exchange.simulation.listings import LISTINGS, MARKET_VOLATILITY
 from flash_pipeline.exchange.simulation.minutes import minute_candles
 from flash_pipeline.exchange.source import CandleRequest, FundingRate, listed_instrument
 from flash_pipeline.market import Interval
+from flash_pipeline.market.interval import MINUTE_MS
 
 DEFAULT_SEED = 20200325
 """Seed of the embedded exchange unless one is given: every process then serves one history."""

@@ -7,11 +7,11 @@ from flash_pipeline.exchange.candles import Candles, Column
 from flash_pipeline.exchange.simulation.asset import Asset
 from flash_pipeline.exchange.simulation.chunks import (
     CHUNK_HOURS,
-    MINUTE_MS,
     Floats,
     chunk_start,
     random_stream,
 )
+from flash_pipeline.market.interval import MINUTE_MS
 
 _MINUTES = CHUNK_HOURS * 60
 _LEAST_VOLUME = 2  # steps: the least that leaves a turnover strictly between low and high

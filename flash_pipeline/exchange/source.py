@@ -55,7 +55,7 @@ class Market(Protocol):
 
     @property
     def instruments(self) -> Mapping[str, Instrument]:
-        """Every instrument by its symbol, sorted by it, the unlaunched ones included."""
+        """Every instrument by its symbol, sorted by it, unlaunched and delisted ones included."""
         ...
 
     def candles(self, request: CandleRequest, now: int) -> Candles:

@@ -1,22 +1,85 @@
 """Asset checks: what must hold before anything downstream is built."""
 
+import time
+
 import dagster as dg
 
-from flash_pipeline.bybit import audit_klines
+from flash_pipeline.bybit import BybitClient
 from flash_pipeline.defs.assets.market_data import features, klines
 from flash_pipeline.defs.assets.model import window_tensors
+from flash_pipeline.defs.assets.reference import funding, mark_klines
 from flash_pipeline.defs.assets.verdict import forecasts
+from flash_pipeline.defs.partitions import tagged_months
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.features import audit_features
+from flash_pipeline.ingest import (
+    Ledger,
+    audit_completeness,
+    audit_funding,
+    audit_klines,
+    doubt_funding,
+    doubt_klines,
+)
+from flash_pipeline.market import Month
+from flash_pipeline.storage.funding import FundingStore
 from flash_pipeline.storage.warehouse import open_warehouse
+from flash_pipeline.yahoo import YahooClient
 
 
 @dg.asset_check(asset=klines, blocking=True)
-def klines_keep_the_contract(pipeline: PipelineResource) -> dg.AssetCheckResult:
-    """Candles are sorted, unique, on the grid, positive, with low <= open, close <= high."""
+def klines_keep_the_contract(
+    context: dg.AssetCheckExecutionContext, pipeline: PipelineResource
+) -> dg.AssetCheckResult:
+    """Candles are sorted, unique, on the grid, closed, positive, and hold together."""
     settings = pipeline.settings()
-    problems = audit_klines(pipeline.store(settings), pipeline.resolve().data.symbols)
-    return _result(problems)
+    store, symbols = pipeline.store(settings), pipeline.resolve().data.symbols
+    closed_end = store.interval.floor(_clock(context, klines))
+    return _result(audit_klines(store, symbols, closed_end=closed_end))
+
+
+@dg.asset_check(asset=klines, pool="duckdb")
+def klines_are_complete(
+    context: dg.AssetCheckExecutionContext, pipeline: PipelineResource
+) -> dg.AssetCheckResult:
+    """Every candle of the run's months is stored, or recorded as one that the source lacks."""
+    settings = pipeline.settings()
+    store, symbols = pipeline.store(settings), pipeline.resolve().data.symbols
+    names = (BybitClient.name, YahooClient.name)
+    ledgers = [Ledger(settings.warehouse, name, store.interval) for name in names]
+    gaps = {symbol: found for each in ledgers for symbol, found in each.open_gaps().items()}
+    closed_end = store.interval.floor(_clock(context, klines))
+    months = _run_months(context)
+    return _result(audit_completeness(store, symbols, gaps, closed_end=closed_end, months=months))
+
+
+@dg.asset_check(asset=klines)
+def klines_are_plausible(
+    context: dg.AssetCheckExecutionContext, pipeline: PipelineResource
+) -> dg.AssetCheckResult:
+    """No jump or spike in the run's months that a person should look at."""
+    settings = pipeline.settings()
+    store, symbols = pipeline.store(settings), pipeline.resolve().data.symbols
+    return _warning(doubt_klines(store, symbols, _run_months(context)))
+
+
+@dg.asset_check(asset=mark_klines)
+def mark_klines_keep_the_contract(
+    context: dg.AssetCheckExecutionContext, pipeline: PipelineResource
+) -> dg.AssetCheckResult:
+    """Candles of the mark price are sorted, unique, on the grid, closed and positive."""
+    settings = pipeline.settings()
+    store, symbols = pipeline.mark_store(settings), pipeline.resolve().data.symbols
+    closed_end = store.interval.floor(_clock(context, mark_klines))
+    return _result(audit_klines(store, symbols, closed_end=closed_end))
+
+
+@dg.asset_check(asset=funding)
+def funding_keeps_the_contract(pipeline: PipelineResource) -> dg.AssetCheckResult:
+    """Funding is sorted, unique, on the hour and of a size that occurs; a hole is a warning."""
+    store = FundingStore(pipeline.settings().funding)
+    symbols = pipeline.resolve().data.symbols
+    problems = audit_funding(store, symbols)
+    return _result(problems) if problems else _warning(doubt_funding(store, symbols))
 
 
 @dg.asset_check(asset=features, blocking=True, pool="duckdb")
@@ -56,10 +119,31 @@ def forecasts_are_unique(pipeline: PipelineResource) -> dg.AssetCheckResult:
         return _result(audit_forecasts(connection))
 
 
-def _result(problems: list[str]) -> dg.AssetCheckResult:
+def _clock(context: dg.AssetCheckExecutionContext, asset: dg.AssetsDefinition) -> int:
+    """Return the exchange's clock when the asset was refreshed last, ms since the epoch."""
+    event = context.instance.get_latest_materialization_event(asset.key)
+    made = event.asset_materialization if event is not None else None
+    if made is None:
+        return int(time.time() * 1000)
+    return int(float(str(made.metadata["exchange_clock"].value)) * 1000)
+
+
+def _run_months(context: dg.AssetCheckExecutionContext) -> list[Month]:
+    """Return the months of the run; the current one where it has none, as of a check alone."""
+    months = tagged_months(context.run.tags)
+    return [Month.containing(int(time.time() * 1000))] if months is None else list(months)
+
+
+def _warning(doubts: list[str]) -> dg.AssetCheckResult:
+    return _result(doubts, dg.AssetCheckSeverity.WARN)
+
+
+def _result(
+    problems: list[str], severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not problems,
-        severity=dg.AssetCheckSeverity.ERROR,
+        severity=severity,
         description="; ".join(problems[:10]) or None,
         metadata={"problems": len(problems)},
     )
@@ -67,6 +151,10 @@ def _result(problems: list[str]) -> dg.AssetCheckResult:
 
 CHECKS = [
     klines_keep_the_contract,
+    klines_are_complete,
+    klines_are_plausible,
+    mark_klines_keep_the_contract,
+    funding_keeps_the_contract,
     features_match_the_candles,
     newest_window_is_fresh,
     forecasts_are_unique,

@@ -1,4 +1,4 @@
-"""The candle files: one Parquet file per symbol and month.
+"""The candle files, of trades or of the mark price: one Parquet file per symbol and month.
 
     klines/symbol=BTCUSDT/month=2024-06.parquet
 
@@ -7,7 +7,7 @@ so that neither two intervals nor real and synthetic candles ever mix in one fol
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,11 +18,15 @@ from flash_pipeline.market import (
     CANDLE_SCHEMA,
     Interval,
     Month,
-    empty_candles,
     month_range,
-    parse_symbol,
 )
 from flash_pipeline.storage.files import write_parquet
+from flash_pipeline.storage.months import (
+    any_month_file,
+    month_path,
+    read_month_file,
+    stored_months,
+)
 
 _INTERVAL = b"interval"
 _SYNTHETIC = b"synthetic"
@@ -36,10 +40,12 @@ class KlineStore:
     """Folder that holds `symbol=…/month=….parquet`; need not exist."""
     interval: Interval
     """Length of every candle."""
+    schema: pa.Schema = field(default=CANDLE_SCHEMA, repr=False)
+    """Columns of every file, `start_time` among them."""
 
     def path(self, symbol: str, month: Month) -> Path:
         """Return the file of a symbol's candles of a month; it need not exist."""
-        return self.folder / f"symbol={parse_symbol(symbol)}" / f"month={month}.parquet"
+        return month_path(self.folder, symbol, month)
 
     def paths(self, symbols: Iterable[str]) -> list[Path]:
         """Return every stored file of the symbols, for a reader such as DuckDB."""
@@ -47,11 +53,10 @@ class KlineStore:
 
     def months(self, symbol: str) -> list[Month]:
         """Return the months that have a file, oldest first."""
-        paths = (self.folder / f"symbol={parse_symbol(symbol)}").glob("month=*.parquet")
-        return sorted(Month.parse(path.stem.removeprefix("month=")) for path in paths)
+        return stored_months(self.folder, symbol)
 
     def read_month(self, symbol: str, month: Month) -> pa.Table:
-        """Return a month's stored candles as `CANDLE_SCHEMA`; no rows where there is no file.
+        """Return a month's stored candles as `schema`; no rows where there is no file.
 
         Raises
         ------
@@ -59,27 +64,25 @@ class KlineStore:
             If the file has other columns than the contract, or candles of another interval.
         """
         path = self.path(symbol, month)
-        if not path.is_file():
-            return empty_candles()
-        # `partitioning=None`: the folder names are ours to read, not columns of the contract.
-        table = pq.read_table(path, partitioning=None)
-        if not table.schema.equals(CANDLE_SCHEMA):
-            raise SchemaMismatch(
-                f"{path} has the columns {table.schema.names}, expected {CANDLE_SCHEMA.names}"
-            )
+        table = read_month_file(path, self.schema)
+        if table is None:
+            return self.schema.empty_table()
         self._require_interval(path, table.schema)
-        return table.cast(CANDLE_SCHEMA)
+        return table.cast(self.schema)
 
     def read(self, symbol: str, first: Month, last: Month) -> pa.Table:
         """Return the stored candles of the months `first` to `last`, oldest first."""
         return pa.concat_tables(
-            [empty_candles(), *(self.read_month(symbol, m) for m in month_range(first, last))]
+            [
+                self.schema.empty_table(),
+                *(self.read_month(symbol, m) for m in month_range(first, last)),
+            ]
         )
 
     def read_all(self, symbol: str) -> pa.Table:
         """Return every stored candle of a symbol, oldest first."""
         return pa.concat_tables(
-            [empty_candles(), *(self.read_month(symbol, m) for m in self.months(symbol))]
+            [self.schema.empty_table(), *(self.read_month(symbol, m) for m in self.months(symbol))]
         )
 
     def newest_start(self, symbol: str) -> int | None:
@@ -96,19 +99,19 @@ class KlineStore:
         Parameters
         ----------
         candles : pa.Table
-            Rows of `CANDLE_SCHEMA`: sorted, unique, closed, within the month.
+            Rows of `schema`: sorted, unique, closed, within the month.
         synthetic : bool
             Whether a simulator made them.
         """
         marks = {_INTERVAL: self.interval.value.encode(), _SYNTHETIC: str(synthetic).encode()}
-        table = candles.cast(CANDLE_SCHEMA).replace_schema_metadata(
-            {**(CANDLE_SCHEMA.metadata or {}), **marks}
+        table = candles.cast(self.schema).replace_schema_metadata(
+            {**(self.schema.metadata or {}), **marks}
         )
         write_parquet(table, self.path(symbol, month))
 
     def synthetic(self) -> bool | None:
         """Say whether the stored candles were made by a simulator; None where there are none."""
-        path = self._any_file()
+        path = any_month_file(self.folder)
         if path is None:
             return None
         return (pq.read_schema(path).metadata or {}).get(_SYNTHETIC) == b"True"
@@ -121,7 +124,7 @@ class KlineStore:
         SchemaMismatch
             If the folder holds candles of the other kind or of another interval.
         """
-        path = self._any_file()
+        path = any_month_file(self.folder)
         if path is not None:
             self._require_interval(path, pq.read_schema(path))
         stored = self.synthetic()
@@ -131,9 +134,6 @@ class KlineStore:
                 f"{self.folder} holds {kinds[stored]} candles and the exchange serves "
                 f"{kinds[synthetic]} ones: use another FLASH_PIPELINE_HOME for these"
             )
-
-    def _any_file(self) -> Path | None:
-        return next(self.folder.glob("symbol=*/month=*.parquet"), None)
 
     def _require_interval(self, path: Path, schema: pa.Schema) -> None:
         interval = (schema.metadata or {}).get(_INTERVAL, b"").decode()

@@ -13,6 +13,7 @@ from flash_pipeline.defs.jobs import (
     active_run,
     exchange_now,
     hourly,
+    keeps_time,
     months_to_refresh,
 )
 from flash_pipeline.defs.partitions import MONTHS
@@ -105,12 +106,12 @@ def test_a_configured_first_month_is_kept_to(settings):
 def test_the_clock_is_the_exchange_s(settings):
     clock = Clock(at("2024-06-30T23:30:00Z"), speed=0)
     with embedded_exchange(clock=clock) as url:
-        remote = Settings(home=settings.home, bybit_url=url)
+        remote = Settings(home=settings.home, bybit_urls=(url,))
         assert exchange_now(remote, at("2026-01-01T00:00:00Z")) == clock.now_ms()
 
 
 def test_an_exchange_that_is_away_leaves_the_scheduled_time(settings):
-    remote = Settings(home=settings.home, bybit_url="http://127.0.0.1:9")
+    remote = Settings(home=settings.home, bybit_urls=("http://127.0.0.1:9",))
     assert exchange_now(remote, 12345) == 12345
 
 
@@ -119,6 +120,53 @@ def test_a_tick_asks_for_one_run_over_the_range(instance):
     assert isinstance(request, dg.RunRequest)
     assert request.tags["dagster/asset_partition_range_start"] == "2024-04"
     assert request.tags["dagster/asset_partition_range_end"] == "2024-06"
+
+
+def run_of(request):
+    """Return the assets and checks that the run of a request has."""
+    job = defs.resolve_job_def(JOB_NAME)
+    selection = request.asset_selection
+    subset = job if selection is None else job.get_subset(asset_selection=set(selection))
+    graph = subset.asset_layer.asset_graph
+    selected = subset.asset_layer.selected_asset_keys
+    checks = {key.name for key in graph.asset_check_keys if key.asset_key in selected}
+    return {key.to_user_string() for key in selected}, checks
+
+
+REFERENCE = {"funding", "mark_klines", "tickers"}
+
+
+@pytest.mark.parametrize("hour", [1, 7, 9, 12, 23])
+def test_most_hours_leave_the_reference_data_out(instance, hour):
+    assets, checks = run_of(evaluate(instance, f"2024-06-20T{hour:02d}:02:00+00:00"))
+    assert not assets & REFERENCE
+    assert {"instruments", "klines", "features", "champion", "forecasts"} <= assets
+    assert "klines_keep_the_contract" in checks
+    assert "features_match_the_candles" in checks
+
+
+@pytest.mark.parametrize("hour", [0, 8, 16])
+def test_every_eight_hours_everything_is_refreshed(instance, hour):
+    assets, checks = run_of(evaluate(instance, f"2024-06-20T{hour:02d}:02:00+00:00"))
+    assert assets >= REFERENCE
+    assert "funding_keeps_the_contract" in checks
+
+
+def test_candles_up_to_now_tell_the_clock_without_a_request(settings):
+    store = KlineStore(settings.klines, Interval.HOUR_1)
+    june = Month.parse("2024-06")
+    store_months(settings, "2024-06", symbols=("BTCUSDT",))
+    (row,) = store.read_month("BTCUSDT", june).to_pylist()
+    row["start_time"] = at("2024-06-20T08:00:00Z")
+    candles = CANDLE_SCHEMA.empty_table().from_pylist([row], schema=CANDLE_SCHEMA)
+    store.write_month("BTCUSDT", june, candles, synthetic=True)
+    assert keeps_time(settings, TWO, at("2024-06-20T10:02:00Z"))
+    assert not keeps_time(settings, TWO, at("2024-06-20T14:02:00Z"))
+    assert not keeps_time(settings, TWO, at("2024-06-19T10:02:00Z"))
+
+
+def test_without_candles_the_exchange_tells_the_clock(settings):
+    assert not keeps_time(settings, TWO, at("2024-06-20T10:02:00Z"))
 
 
 def test_the_schedule_is_on_by_default_at_minute_two():

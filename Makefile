@@ -6,10 +6,10 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check format bench clean
+.PHONY: help run dev test check format bench bench-ingest clean
 
 help: ## show these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d" % sys.version_info[:2])'
@@ -42,6 +42,9 @@ format: $(STAMP) ## let ruff mend what it can
 
 bench: $(STAMP) ## time the steps of the chain on this machine
 	$(BIN)/python benchmarks/chain.py
+
+bench-ingest: $(STAMP) ## measure the ingester against faults, kills and load: about ten minutes
+	$(BIN)/python benchmarks/ingest
 
 clean: ## remove the environment and caches; data/ stays
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check format bench clean
+.PHONY: help run dev test check format bench bench-gpu bench-cpu clean
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ format: $(STAMP) ## let ruff mend what it can
 
 bench: $(STAMP) ## time the steps of the chain on this machine
 	$(BIN)/python benchmarks/chain.py
+
+bench-gpu: $(STAMP) ## measure attention, training and inference on a GPU [ONLY=goals,kernels]
+	$(BIN)/python -m benchmarks.gpu $(if $(ONLY),--only $(ONLY))
+
+bench-cpu: $(STAMP) ## measure the same themes at small sizes on this machine
+	$(BIN)/python -m benchmarks.cpu
 
 clean: ## remove the environment and caches; data/ stays
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

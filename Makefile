@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check format bench bench-ingest clean
+.PHONY: help run dev test check format bench bench-ingest bench-gpu bench-cpu clean
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ bench: $(STAMP) ## time the steps of the chain on this machine
 
 bench-ingest: $(STAMP) ## measure the ingester against faults, kills and load: about ten minutes
 	$(BIN)/python benchmarks/ingest
+
+bench-gpu: $(STAMP) ## measure attention, training and inference on a GPU [ONLY=goals,kernels]
+	$(BIN)/python -m benchmarks.gpu $(if $(ONLY),--only $(ONLY))
+
+bench-cpu: $(STAMP) ## measure the same themes at small sizes on this machine
+	$(BIN)/python -m benchmarks.cpu
 
 clean: ## remove the environment and caches; data/ stays
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -121,6 +121,11 @@ class Settings:
         return self.home / "windows"
 
     @property
+    def checkpoints(self) -> Path:
+        """Folder of the file that a killed training goes on from."""
+        return self.home / "checkpoints"
+
+    @property
     def reports(self) -> Path:
         """Folder of the backtest reports, one folder each."""
         return self.home / "reports"

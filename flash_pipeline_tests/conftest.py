@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+# Read when torch is imported, by child processes too. The tests' models are too small to gain from
+# threads, and threads of workers side by side wait for one another: seventeen times the duration.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 VARIABLES = (
     "FLASH_PIPELINE_HOME",
     "FLASH_PIPELINE_BYBIT_URL",

@@ -60,6 +60,7 @@ def test_the_files_of_the_home_are_described(tmp_path):
         settings.warehouse,
         settings.windows,
         settings.reports,
+        settings.checkpoints,
         settings.contest,
         settings.mlflow_database,
         settings.mlflow_artifacts,

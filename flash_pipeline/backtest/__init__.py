@@ -19,6 +19,7 @@ from flash_pipeline.backtest.signals import (
     allocation_weights,
     direction_weights,
     hold_cohorts,
+    quantile_weights,
     regression_weights,
 )
 from flash_pipeline.backtest.verdict import Verdict, judge
@@ -38,6 +39,7 @@ __all__ = [
     "four_panel",
     "hold_cohorts",
     "judge",
+    "quantile_weights",
     "regression_weights",
     "simulate",
     "summarise",

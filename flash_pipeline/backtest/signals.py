@@ -1,11 +1,12 @@
-"""From a head's predictions to portfolio weights whose gross is at most 1 by construction.
+"""From a head's predictions to portfolio weights whose gross is bounded by construction.
 
 T bars · S symbols
 
 Each head has a rule of its own, since each speaks another language: a forward return, a
-probability, a weight. A prediction that is NaN takes no position in that symbol at that bar; its
-share of the capital stays in cash. Row t uses the prediction made at the close of bar t, as
-`simulate` expects.
+probability, quantiles, a weight. The first three share the capital equally among the symbols, so
+that the gross is at most 1; an allocation model shares it itself, up to its own cap. A prediction
+that is NaN takes no position in that symbol at that bar; its share of the capital stays in cash.
+Row t uses the prediction made at the close of bar t, as `simulate` expects.
 """
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from flash_pipeline.backtest.prices import FloatArray
 from flash_pipeline.errors import InvalidConfig, InvalidInput
+
+_FLOAT32_ROUNDING = 1e-6
 
 # Predictions come in the model's float32 as well.
 Predictions = NDArray[np.floating]
@@ -77,25 +80,72 @@ def direction_weights(prob_TS: Predictions) -> FloatArray:
     return _shared(2 * _bounded("probability", prob_TS, 0.0, 1.0) - 1)
 
 
-def allocation_weights(weight_TS: Predictions) -> FloatArray:
-    """Share the capital among the symbols as the allocation head says.
+def quantile_weights(median_TS: Predictions, spread_TS: Predictions) -> FloatArray:
+    """Size by a predicted median relative to the predicted spread: sure forecasts weigh more.
 
     Parameters
     ----------
-    weight_TS : array [T, S]
-        Wanted fraction of each symbol's share of the capital, -1 to 1; NaN takes no position.
+    median_TS : array [T, S]
+        Predicted median of the return over the horizon, a fraction; NaN takes no position.
+    spread_TS : array [T, S]
+        Distance from the lowest to the highest predicted quantile, 0 or more, in the same unit.
+        Without a spread, as of a single level, nothing is known of the risk: no position.
 
     Returns
     -------
     array [T, S]
-        `weight / S`.
+        `clip(2 × median / spread, -1, 1) / S`. Of quantiles that lie symmetrically about their
+        median: full where the interval between the outer ones does not hold zero any more.
 
     Raises
     ------
     InvalidInput
-        If a weight is outside [-1, 1].
+        If the shapes differ or a spread is negative.
+
+    Examples
+    --------
+    >>> quantile_weights(np.array([[0.01, -0.2]]), np.array([[0.04, 0.1]])).tolist()
+    [[0.25, -0.5]]
     """
-    return _shared(_bounded("allocation", weight_TS, -1.0, 1.0))
+    median_TS = _as_matrix("medians", median_TS)
+    spread_TS = _bounded("spread", spread_TS, 0.0, np.inf)
+    if median_TS.shape != spread_TS.shape:
+        raise InvalidInput(
+            f"spreads have shape {spread_TS.shape}: expected the medians', {median_TS.shape}"
+        )
+    signal_TS = np.zeros_like(median_TS)
+    np.divide(2 * median_TS, spread_TS, out=signal_TS, where=spread_TS > 0)
+    return _shared(np.clip(signal_TS, -1, 1))
+
+
+def allocation_weights(weight_TS: Predictions, gross_cap: float = 1.0) -> FloatArray:
+    """Take the weights of an allocation model, which has shared the capital already.
+
+    Parameters
+    ----------
+    weight_TS : array [T, S]
+        Wanted fraction of the capital in each symbol, -1 to 1; NaN takes no position.
+    gross_cap : float
+        Largest sum of the sizes of a row's weights, above 0: that of the model.
+
+    Returns
+    -------
+    array [T, S]
+        The weights; a row above the cap, be it by float32 rounding, is scaled down to it.
+
+    Raises
+    ------
+    InvalidConfig
+        If the cap is no positive number.
+    InvalidInput
+        If a weight is further outside [-1, 1] than float32 rounding explains.
+    """
+    if not (np.isfinite(gross_cap) and gross_cap > 0):
+        raise InvalidConfig(f"gross_cap is {gross_cap}: expected a number above 0")
+    limit = 1 + _FLOAT32_ROUNDING
+    weight_TS = np.nan_to_num(_bounded("allocation", weight_TS, -limit, limit), nan=0.0)
+    gross_T1 = np.abs(weight_TS).sum(axis=1, keepdims=True)
+    return np.asarray(weight_TS * (gross_cap / np.maximum(gross_T1, gross_cap)))
 
 
 def hold_cohorts(weights_TS: FloatArray, horizon: int) -> FloatArray:

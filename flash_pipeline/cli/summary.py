@@ -40,4 +40,4 @@ def _words(head: str, prediction: float) -> str:
         return f"{prediction:7.1%} probability of a rise"
     if head == "allocation":
         return f"{prediction:+7.2f} weight"
-    return f"{prediction:+8.3%} log return"
+    return f"{prediction:+8.3%} {'median ' if head == 'quantile' else ''}log return"

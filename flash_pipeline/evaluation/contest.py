@@ -5,7 +5,7 @@ Shape letters: N anchors, T bars, S symbols.
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,8 +25,9 @@ from flash_pipeline.backtest import (
     write_report,
 )
 from flash_pipeline.errors import NotEnoughHistory, SchemaMismatch
-from flash_pipeline.evaluation.quality import cross_sectional_ic, hit_rate, r2_against_zero, rank_ic
+from flash_pipeline.evaluation.measures import contest_loss, measured_as, prediction_quality
 from flash_pipeline.evaluation.trading import (
+    gross_cap,
     load_prices,
     predict_windows,
     predictions_table,
@@ -39,8 +40,6 @@ from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.windows.blocks import WindowFrame
 from flash_pipeline.windows.split import Split
 
-Floats = npt.NDArray[np.float64]
-
 _LEAST_HORIZONS = 4
 _LEAST_ANCHORS = 48
 
@@ -52,7 +51,7 @@ class Contestant:
     version: str
     """Version in the registry."""
     head: str
-    """What it predicts."""
+    """What it predicts; the levels too where these are quantiles."""
     loss: float
     """Mean loss over the dates in a unit that models of one head share; lower is better."""
     quality: dict[str, float]
@@ -197,52 +196,24 @@ def _run(
     version: str,
     bundle: ModelBundle,
 ) -> tuple[npt.NDArray[np.float32], BacktestResult, Contestant]:
-    predictions_NS = predict_windows(frame, bundle, index_N)
+    told = predict_windows(frame, bundle, index_N)
     # As live, a symbol whose own newest bar is not known gets no forecast.
     last_N = frame.offset_N[index_N] + frame.lookback - 1
     known_NS = frame.valid_BKS[frame.block_N[index_N], last_N]
-    predictions_NS = np.where(known_NS, predictions_NS, np.float32(np.nan))
-    weights_TS = size_positions(bundle, predictions_NS)  # the dates are the bars of the prices
+    told = replace(told, value_NS=np.where(known_NS, told.value_NS, np.float32(np.nan)))
+    weights_TS = size_positions(bundle, told)  # the dates are the bars of the prices
     weights_TS[np.isnan(prices.close_TS)] = 0.0  # before its first close nothing can be held
-    result = simulate(weights_TS, prices, costs)
+    result = simulate(weights_TS, prices, costs, gross_cap=gross_cap(bundle))
     metrics = summarise(result, frame.interval.bars_per_year)
     labels_NS = frame.label_NS[index_N].astype(np.float64)
-    wide_NS = predictions_NS.astype(np.float64)
     contestant = Contestant(
         version=version,
-        head=bundle.config.head,
-        loss=_loss(bundle, wide_NS, labels_NS),
-        quality=_quality(bundle, wide_NS, labels_NS),
+        head=measured_as(bundle.config),
+        loss=contest_loss(bundle.config, told, labels_NS, metrics),
+        quality=prediction_quality(bundle.config, told, labels_NS),
         metrics=metrics,
     )
-    return predictions_NS, result, contestant
-
-
-def _loss(bundle: ModelBundle, predictions_NS: Floats, labels_NS: Floats) -> float:
-    """Return the loss in the head's own measure, on labels scaled to unit variance here.
-
-    The labels' own scale over the contest's dates is used, so that two models whose scalers
-    differ are measured alike.
-    """
-    if bundle.config.head == "direction":
-        up_NS = np.where(labels_NS > 0, predictions_NS, 1 - predictions_NS)
-        return float(np.nanmean(np.where(np.isnan(labels_NS), np.nan, -np.log(up_NS + 1e-12))))
-    scale_S = np.sqrt(np.nanmean(labels_NS**2, axis=0))
-    if bundle.config.head == "allocation":
-        return float(-np.nanmean(predictions_NS * labels_NS / scale_S))
-    return float(np.nanmean(((labels_NS - predictions_NS) / scale_S) ** 2))
-
-
-def _quality(bundle: ModelBundle, predictions_NS: Floats, labels_NS: Floats) -> dict[str, float]:
-    centre = 0.5 if bundle.config.head == "direction" else 0.0
-    figures = {
-        "rank_ic": rank_ic(predictions_NS, labels_NS),
-        "cross_sectional_ic": cross_sectional_ic(predictions_NS, labels_NS),
-        "hit_rate": hit_rate(predictions_NS - centre, labels_NS),
-    }
-    if bundle.config.head == "regression":
-        figures["r2_against_zero"] = r2_against_zero(predictions_NS, labels_NS)
-    return figures
+    return told.value_NS, result, contestant
 
 
 def least_dates(horizon: int) -> int:
@@ -314,6 +285,7 @@ def _readable(challenger: Contestant, champion: Contestant | None) -> dict[str, 
         "cross_sectional_ic": "Cross-sectional rank IC",
         "hit_rate": "Hit rate of predictions",
         "r2_against_zero": "R² against the zero forecast",
+        "coverage": "Share of returns between the outer quantiles",
     }
     rows: dict[str, float | str | None] = {
         names[name]: value if np.isfinite(value) else None

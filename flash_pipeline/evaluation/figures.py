@@ -26,7 +26,7 @@ class PricePath:
     close_T: npt.NDArray[np.float64]
     """Close prices."""
     prediction: float
-    """Log return over the horizon, probability of a rise, or weight, by the head."""
+    """Log return over the horizon or its median, probability of a rise, or weight, by the head."""
 
 
 def draw_forecast(forecast: pa.Table, store: KlineStore, *, bars: int = 168) -> bytes:
@@ -79,7 +79,8 @@ def forecast_chart(
     paths : mapping of symbol to PricePath
         At least one.
     head : str
-        `regression` draws the predicted price at the horizon; the other heads are written only.
+        `regression` and `quantile` (its median) draw the predicted price at the horizon; the other
+        heads are written only.
     horizon_ms : int
         Milliseconds ahead.
     version : str
@@ -128,7 +129,7 @@ def _draw(axes: "Axes", path: PricePath, head: str, horizon_ms: int) -> None:
             alpha=0.2,
             linewidth=0,
         )
-    if head == "regression":
+    if head in ("regression", "quantile"):
         ends = last * np.exp(np.array([0.0, path.prediction]))
         colour = "tab:green" if path.prediction >= 0 else "tab:red"
         times = np.array([now, now + horizon_ms]).astype("datetime64[ms]")
@@ -138,6 +139,8 @@ def _draw(axes: "Axes", path: PricePath, head: str, horizon_ms: int) -> None:
 def _words(head: str, prediction: float) -> str:
     if head == "regression":
         return f"{np.expm1(prediction):+.2%}"
+    if head == "quantile":
+        return f"median {np.expm1(prediction):+.2%}"
     if head == "direction":
         return f"probability of a rise {prediction:.1%}"
     return f"weight {prediction:+.2f}"

@@ -27,7 +27,7 @@ _CREATE_SQL = f"""
         made_at BIGINT NOT NULL,         -- close of the last bar seen, ms since the epoch, UTC
         interval VARCHAR NOT NULL,       -- candle interval by the exchange's code
         horizon INTEGER NOT NULL,        -- bars ahead
-        head VARCHAR NOT NULL,           -- regression, direction or allocation
+        head VARCHAR NOT NULL,           -- regression, quantile, direction or allocation
         prediction DOUBLE NOT NULL,      -- log return, probability of a rise, or weight
         model_version VARCHAR NOT NULL,
         synthetic BOOLEAN NOT NULL,      -- whether a simulator made the candles
@@ -85,7 +85,7 @@ def make_forecast(frame: WindowFrame, version: str, bundle: ModelBundle) -> pa.T
             "use another FLASH_PIPELINE_HOME for older months, or promote the challenger with force"
         )
     newest = np.array([len(frame.anchor_N) - 1])
-    values_S = predict_windows(frame, bundle, newest)[0]
+    values_S = predict_windows(frame, bundle, newest).value_NS[0]
     end = int(frame.offset_N[-1]) + frame.lookback - 1
     fresh_S = frame.valid_BKS[int(frame.block_N[-1]), end]
     rows = [
@@ -182,7 +182,8 @@ FORECAST_SCHEMA = pa.schema(
         "made_at": "close of the last bar seen, ms since the epoch, UTC",
         "interval": "candle interval by the exchange's code",
         "horizon": "bars ahead",
-        "prediction": "log return over the horizon, probability of a rise, or weight, by the head",
+        "prediction": "log return over the horizon (its median from a quantile head), probability "
+        "of a rise, or weight, by the head",
         "synthetic": "whether a simulator made the candles",
     },
 )

@@ -1,7 +1,9 @@
 """Measures of the predictions themselves, before any position is taken.
 
-Shape letters: N anchors, S symbols.
+Shape letters: N anchors, S symbols, Q quantile levels.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +54,36 @@ def r2_against_zero(predictions_NS: Floats, labels_NS: Floats) -> float:
     error_S = np.where(known_NS, (labels_NS - predictions_NS) ** 2, 0).sum(axis=0)
     total_S = np.where(known_NS, labels_NS**2, 0).sum(axis=0)
     return _mean([float(1 - e / t) for e, t in zip(error_S, total_S, strict=True) if t > 0])
+
+
+def pinball(quantiles_NSQ: Floats, labels_NS: Floats, levels: Sequence[float]) -> float:
+    """Return the pinball loss, summed over the levels and averaged over the known labels.
+
+    max(p e, (p - 1) e) with the error e = label - quantile at the level p. (Koenker and Bassett
+    1978, Regression Quantiles.)
+
+    Parameters
+    ----------
+    quantiles_NSQ : array
+        One quantile per level.
+    labels_NS : array
+        NaN where not known.
+    levels : sequence of float
+        Levels between 0 and 1.
+    """
+    levels_Q, errors_NSQ = np.asarray(levels), labels_NS[..., None] - quantiles_NSQ
+    losses_NS = np.maximum(levels_Q * errors_NSQ, (levels_Q - 1) * errors_NSQ).sum(axis=-1)
+    return float(np.nanmean(losses_NS))
+
+
+def coverage(quantiles_NSQ: Floats, labels_NS: Floats) -> float:
+    """Return the share of known labels from the first to the last quantile; NaN if none is known.
+
+    Of calibrated quantiles it is the difference of the two levels, such as 0.9.
+    """
+    inside_NS = (labels_NS >= quantiles_NSQ[..., 0]) & (labels_NS <= quantiles_NSQ[..., -1])
+    known_NS = np.isfinite(labels_NS)
+    return float(inside_NS[known_NS].mean()) if known_NS.any() else float("nan")
 
 
 def _spearman(prediction_N: Floats, label_N: Floats) -> float:

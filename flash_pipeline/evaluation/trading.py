@@ -12,11 +12,13 @@ from flash_pipeline.backtest import (
     allocation_weights,
     direction_weights,
     hold_cohorts,
+    quantile_weights,
     regression_weights,
 )
 from flash_pipeline.market import Month
 from flash_pipeline.storage.klines import KlineStore
-from flash_pipeline.training.bundle import ModelBundle, Predictor
+from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.predictor import Predictions, Predictor
 from flash_pipeline.windows.blocks import WindowFrame
 
 Floats = npt.NDArray[np.float64]
@@ -26,28 +28,55 @@ _BATCH = 256
 
 def predict_windows(
     frame: WindowFrame, bundle: ModelBundle, index_N: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
-    """Return a model's predictions [N, S] for windows of the frame, newest `lookback` bars each."""
+) -> Predictions:
+    """Return a model's predictions for windows of the frame, newest `lookback` bars each.
+
+    A model that can stream predicts windows that follow one another in a single pass.
+
+    Parameters
+    ----------
+    index_N : array
+        Positions of windows in the frame, at least one.
+    """
     predictor = Predictor(bundle)
-    parts = [
-        predictor.predict(frame.batch(index_N[start : start + _BATCH], bundle.lookback))
-        for start in range(0, len(index_N), _BATCH)
-    ]
-    return np.concatenate(parts)
+    if bundle.config.streams and len(index_N) > 1 and (np.diff(index_N) == 1).all():
+        first = int(index_N[0]) + frame.lookback - bundle.lookback
+        bars = len(index_N) + bundle.lookback - 1
+        x_TSF = frame.along_time(frame.x_BKSF)[first : first + bars]
+        told = predictor.predict_series(x_TSF.reshape(bars, -1))
+        return told.rows(slice(bundle.lookback - 1, None))
+    return Predictions.joined(
+        [
+            predictor.predict_windows(frame.batch(index_N[start : start + _BATCH], bundle.lookback))
+            for start in range(0, len(index_N), _BATCH)
+        ]
+    )
 
 
-def size_positions(bundle: ModelBundle, predictions_NS: npt.NDArray[np.float32]) -> Floats:
-    """Return held target weights [N, S] for predictions, by the rule of the model's head."""
-    wide_NS = predictions_NS.astype(np.float64)
+def size_positions(bundle: ModelBundle, predictions: Predictions) -> Floats:
+    """Return held target weights [N, S] for predictions, by the rule of the model's head.
+
+    Each rule is one of `backtest.signals`: a forecast is sized by the usual size of forecasts, a
+    probability by its distance from one half, a median by the spread of its own quantiles; an
+    allocation is taken as it is.
+    """
+    wide_NS = predictions.value_NS.astype(np.float64)
     if bundle.config.head == "direction":
         weights_NS = direction_weights(wide_NS)
     elif bundle.config.head == "allocation":
-        weights_NS = allocation_weights(np.clip(wide_NS, -1, 1))
+        weights_NS = allocation_weights(wide_NS, gross_cap(bundle))
+    elif predictions.spread_NS is not None:
+        weights_NS = quantile_weights(wide_NS, predictions.spread_NS)
     elif bundle.prediction_scale > 0:
         weights_NS = regression_weights(wide_NS, bundle.prediction_scale)
     else:  # a constant forecast says nothing about when to hold what
         weights_NS = np.zeros_like(wide_NS)
     return hold_cohorts(weights_NS, bundle.horizon)
+
+
+def gross_cap(bundle: ModelBundle) -> float:
+    """Return the largest sum of the sizes of a model's weights: above 1 is leverage."""
+    return bundle.config.head_options.gross_cap if bundle.config.head == "allocation" else 1.0
 
 
 def load_prices(frame: WindowFrame, store: KlineStore, index_N: npt.NDArray[np.int64]) -> Prices:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from flash_pipeline.errors import InvalidInput
 from flash_pipeline.model.blocks import Block
-from flash_pipeline.model.config import AttentionName
+from flash_pipeline.model.config import AttentionName, ModelConfig
 from flash_pipeline.model.kernels import reference_attention
-from flash_pipeline.model.trader import FlashAttentionTrader, evaluating, last_valid
+from flash_pipeline.model.trader import FlashAttentionTrader, evaluating, last_valid, needed_mask
 
 FULL_ATTENTION_LIMIT = 2**30
 """Most bytes of weights that `full_attention` forms."""
@@ -54,7 +54,7 @@ def last_query_attention(
     n_bars = x_BTI.shape[1]
     with evaluating(model):
         rows = [
-            _last_row(q_BPHD, k_BPHD, mask_BP)
+            _last_row(q_BPHD, k_BPHD, mask_BP, model.config.window)
             for q_BPHD, k_BPHD, _, mask_BP in _layers(model, x_BTI, valid_BT, None)
         ]
     return torch.stack(rows)[..., -n_bars:]
@@ -89,8 +89,10 @@ def full_attention(
     _check_size(model, n_rows, n_bars)
     with evaluating(model):
         matrices = [
-            _all_rows(q_BPHD, k_BPHD, v_BPHD, mask_BP)
-            for q_BPHD, k_BPHD, v_BPHD, mask_BP in _layers(model, x_BTI, valid_BT, "reference")
+            _all_rows(model.config, q_BPHD, k_BPHD, v_BPHD, mask_BP)
+            for q_BPHD, k_BPHD, v_BPHD, mask_BP in _layers(
+                model, x_BTI, needed_mask(valid_BT), "reference"
+            )
         ]
     return torch.stack([weights_BHPP[..., -n_bars:, -n_bars:] for weights_BHPP in matrices])
 
@@ -102,36 +104,52 @@ def _layers(
     backend: AttentionName | None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
     """Run the blocks, and yield queries, keys, values and mask of each before it runs."""
-    h_BPC, mask_BP = model.embed(x_BTI, valid_BT)
-    chosen = backend or model.choose_attention(mask_BP).name
+    h_BPC, mask_BP = model.embed(x_BTI, needed_mask(valid_BT))
+    chosen = backend or model.choose_attention(h_BPC.shape[1], mask_BP is not None)
+    context = model.context(h_BPC, mask_BP, chosen)
     for block in model.blocks:
         assert isinstance(block, Block)
-        yield *block.attention.project(block.attention_norm(h_BPC)), mask_BP
-        h_BPC = block(h_BPC, mask_BP, chosen)
+        yield *block.attention.project(block.attention_norm(h_BPC), context.turn_2TR), mask_BP
+        h_BPC = block(h_BPC, context)
 
 
-def _all_rows(q_BPHD: Tensor, k_BPHD: Tensor, v_BPHD: Tensor, mask_BP: Tensor | None) -> Tensor:
+def _all_rows(
+    config: ModelConfig,
+    q_BPHD: Tensor,
+    k_BPHD: Tensor,
+    v_BPHD: Tensor,
+    mask_BP: Tensor | None,
+) -> Tensor:
     with torch.autocast(q_BPHD.device.type, enabled=False):
-        _, weights_BHPP = reference_attention(q_BPHD, k_BPHD, v_BPHD, key_mask_BT=mask_BP)
+        _, weights_BHPP = reference_attention(
+            q_BPHD,
+            k_BPHD,
+            v_BPHD,
+            key_mask_BT=mask_BP,
+            causal=config.span != "full",
+            window=config.window,
+        )
     return weights_BHPP
 
 
-def _last_row(q_BPHD: Tensor, k_BPHD: Tensor, mask_BP: Tensor | None) -> Tensor:
+def _last_row(q_BPHD: Tensor, k_BPHD: Tensor, mask_BP: Tensor | None, window: int | None) -> Tensor:
     """Return weights_BHP of the last valid query: a softmax over one row of the matrix."""
+    n_rows, n_bars = q_BPHD.shape[:2]
+    if mask_BP is None:
+        mask_BP = q_BPHD.new_ones((n_rows, n_bars), dtype=torch.bool)
+    last_B = last_valid(mask_BP)
+    seen_BP = mask_BP
+    if window is not None:
+        bars_P = torch.arange(n_bars, device=last_B.device)
+        seen_BP = mask_BP & (bars_P > last_B[:, None] - window)
     with torch.autocast(q_BPHD.device.type, enabled=False):
         wide = torch.promote_types(q_BPHD.dtype, torch.float32)
-        if mask_BP is None:
-            q_BHD = q_BPHD[:, -1].to(wide)
-        else:
-            last_B = last_valid(mask_BP)
-            q_BHD = q_BPHD[torch.arange(len(last_B), device=last_B.device), last_B].to(wide)
+        q_BHD = q_BPHD[torch.arange(n_rows, device=last_B.device), last_B].to(wide)
         scores_BHP = torch.einsum("bhd,bphd->bhp", q_BHD, k_BPHD.to(wide))
         scores_BHP = scores_BHP / math.sqrt(q_BHD.shape[-1])
-        if mask_BP is None:
-            return scores_BHP.softmax(-1)
-        absent_B1P = ~mask_BP[:, None]
-        weights_BHP = scores_BHP.masked_fill(absent_B1P, -math.inf).softmax(-1)
-        return weights_BHP.masked_fill(absent_B1P, 0.0)  # a row of absent bars alone is NaN
+        unseen_B1P = ~seen_BP[:, None]
+        weights_BHP = scores_BHP.masked_fill(unseen_B1P, -math.inf).softmax(-1)
+        return weights_BHP.masked_fill(unseen_B1P, 0.0)  # a row of absent bars alone is NaN
 
 
 def _check_size(model: FlashAttentionTrader, n_rows: int, n_bars: int) -> None:

@@ -4,41 +4,54 @@ Shape letters: B batch rows, T bars (queries and keys alike), H heads, D head si
 
 `choose_backend` says which kernel runs and why; `attend` runs it. What a backend cannot honour
 raises `AttentionUnsupported`: no argument is ever dropped, no dtype ever changed in silence.
-A new kernel, or a new argument such as a sliding window, is added here and in `model.kernels`.
+A new kernel is added in `model.kernels`, `model.refusals` and `_KERNELS`.
 """
 
 import functools
 import logging
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from flash_pipeline.errors import AttentionUnsupported, InvalidConfig, InvalidInput
-from flash_pipeline.model.config import MAX_HEAD_SIZE, AttentionName
-from flash_pipeline.model.kernels import (
-    Kernel,
-    flash_attn_package,
-    flash_kernel,
-    reference_kernel,
+from flash_pipeline.model.config import AttentionName
+from flash_pipeline.model.kernels.flash import flash_kernel
+from flash_pipeline.model.kernels.flash_4 import flash_4_kernel
+from flash_pipeline.model.kernels.flex import flex_kernel
+from flash_pipeline.model.kernels.protocol import Kernel
+from flash_pipeline.model.kernels.reference import reference_kernel
+from flash_pipeline.model.kernels.sdpa import (
+    cudnn_kernel,
+    efficient_kernel,
+    sdpa_flash_kernel,
     sdpa_kernel,
 )
-
-BackendName = Literal["flash_attn", "sdpa", "reference"]
-"""Backends that can run; `auto` stands for one of them."""
-
-FLASH_DTYPES = (torch.float16, torch.bfloat16)
-"""Dtypes that the flash-attn package takes."""
-
-FLASH_CAPABILITY = 8
-"""Major compute capability from which flash-attn runs: Ampere."""
+from flash_pipeline.model.kernels.tiled import tiled_kernel
+from flash_pipeline.model.refusals import BACKENDS, AttentionCall, BackendName, refusal
+from flash_pipeline.model.speeds import SpeedTable, shipped_speeds
 
 _KERNELS: dict[BackendName, Kernel] = {
     "flash_attn": flash_kernel,
+    "flash_attn_4": flash_4_kernel,
     "sdpa": sdpa_kernel,
+    "sdpa_cudnn": cudnn_kernel,
+    "sdpa_flash": sdpa_flash_kernel,
+    "sdpa_efficient": efficient_kernel,
+    "flex": flex_kernel,
+    "tiled": tiled_kernel,
     "reference": reference_kernel,
 }
+
+_UNMEASURED: tuple[BackendName, ...] = ("flash_attn_4", "flash_attn", "sdpa_cudnn", "sdpa_flash")
+"""Order in which `auto` tries backends where the table of speeds has nothing to say."""
+
+_LAST_WITH_WINDOW: tuple[BackendName, ...] = ("flex", "sdpa")  # sdpa makes a mask of O(T²)
+_LAST: tuple[BackendName, ...] = ("sdpa",)
+
+_MANY_BARS = 2_048
+"""From here on the tiled algorithm outruns a masked `sdpa` on a CPU, under a narrow window."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,30 +72,19 @@ class BackendChoice:
 
 
 def choose_backend(
-    device: torch.device,
-    dtype: torch.dtype,
-    head_size: int,
-    has_mask: bool,
-    requested: AttentionName = "auto",
+    call: AttentionCall, requested: AttentionName = "auto", speeds: SpeedTable | None = None
 ) -> BackendChoice:
     """Choose the backend for a call, and log the choice once where it was left to `auto`.
 
     Parameters
     ----------
-    device : torch.device
-        Where queries, keys and values lie.
-    dtype : torch.dtype
-        Their dtype; under autocast, that of autocast.
-    head_size : int
-        Their last dimension.
-    has_mask : bool
-        Whether a key mask is given.
-    requested : {"auto", "flash_attn", "sdpa", "reference"}
-        `auto` takes flash-attn where it can run, else SDPA.
-
-    Returns
-    -------
-    BackendChoice
+    call : AttentionCall
+        What is to be computed, and where.
+    requested : str
+        A backend's name, or `auto`: the fastest one by the table of speeds that honours the
+        call on a GPU, `sdpa` elsewhere.
+    speeds : SpeedTable or None
+        None for the table that the package ships; pass one's own to override it.
 
     Raises
     ------
@@ -94,17 +96,21 @@ def choose_backend(
     if requested not in get_args(AttentionName):
         expected = " ".join(get_args(AttentionName))
         raise InvalidConfig(f"attention backend {requested!r} is unknown: expected {expected}")
-    if not dtype.is_floating_point:
-        raise AttentionUnsupported(f"attention got {dtype}: expected a floating-point dtype")
-    if requested == "auto":
-        choice = _choose(device, dtype, head_size, has_mask)
-        _announce(choice)
-        return choice
-    if requested == "flash_attn":
-        refusal = flash_refusal(device, dtype, head_size)
-        if refusal is not None:
-            raise AttentionUnsupported(f"flash_attn was asked for, but {refusal}")
-    return _describe(requested, has_mask, "asked for by name")
+    if not call.dtype.is_floating_point:
+        raise AttentionUnsupported(f"attention got {call.dtype}: expected a floating-point dtype")
+    if requested != "auto":
+        reason = refusal(requested, call)
+        if reason is not None:
+            raise AttentionUnsupported(f"{requested} was asked for, but {reason}")
+        return _describe(requested, call, "asked for by name")
+    choice = _choose(call, shipped_speeds() if speeds is None else speeds)
+    _announce(choice)
+    return choice
+
+
+def usable_backends(call: AttentionCall) -> tuple[BackendName, ...]:
+    """Return the backends that can honour a call here, in no order of merit."""
+    return tuple(name for name in BACKENDS if refusal(name, call) is None)
 
 
 def attend(
@@ -114,8 +120,9 @@ def attend(
     *,
     key_mask_BT: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
     dropout_p: float = 0.0,
-    backend: AttentionName,
+    backend: AttentionName | BackendChoice,
 ) -> Tensor:
     """Compute multi-head self-attention, softmax(q kᵀ / sqrt(D)) v.
 
@@ -130,11 +137,13 @@ def attend(
     causal : bool
         Whether a query sees only the keys up to its own bar; otherwise it sees all of them.
         Look-ahead: without it, the output of every bar but the last knows later bars.
+    window : int, optional
+        Bars that a query sees, its own included, at least 1; with `causal` only.
     dropout_p : float
         Probability of dropping an attention weight, in [0, 1). Pass 0 in evaluation: this
         function knows no training mode.
-    backend : {"auto", "flash_attn", "sdpa", "reference"}
-        As for `choose_backend`.
+    backend : str or BackendChoice
+        As for `choose_backend`; a choice made before for such a call is not made again.
 
     Returns
     -------
@@ -146,62 +155,74 @@ def attend(
     AttentionUnsupported
         If the backend cannot honour the call.
     InvalidInput
-        If shapes, dtypes, the mask or the probability do not fit.
+        If shapes, dtypes, the mask, the window or the probability do not fit.
 
     Notes
     -----
     Vaswani et al. 2017, equation 1; computed without the T x T matrix by the fused kernels (Dao
-    et al. 2022, "FlashAttention"; Dao 2023, "FlashAttention-2").
+    et al. 2022, "FlashAttention"; Dao 2023, "FlashAttention-2"). Windows: Beltagy et al. 2020,
+    "Longformer".
     """
     _check_operands(q_BTHD, k_BTHD, v_BTHD)
     _check_mask(key_mask_BT, q_BTHD)
-    if not 0 <= dropout_p < 1:
-        raise InvalidInput(f"dropout_p is {dropout_p}: expected at least 0 and below 1")
-    choice = choose_backend(
-        q_BTHD.device, q_BTHD.dtype, q_BTHD.shape[-1], key_mask_BT is not None, backend
-    )
+    _check_numbers(window, dropout_p, causal=causal)
+    if isinstance(backend, BackendChoice):
+        name = backend.name
+    else:
+        has_mask, dropout = key_mask_BT is not None, dropout_p > 0
+        call = AttentionCall.of(q_BTHD, has_mask, causal=causal, window=window, dropout=dropout)
+        name = choose_backend(call, backend).name
     with torch.autocast(q_BTHD.device.type, enabled=False):
-        return _KERNELS[choice.name](
-            q_BTHD, k_BTHD, v_BTHD, key_mask_BT=key_mask_BT, causal=causal, dropout_p=dropout_p
+        return _KERNELS[name](
+            q_BTHD,
+            k_BTHD,
+            v_BTHD,
+            key_mask_BT=key_mask_BT,
+            causal=causal,
+            window=window,
+            dropout_p=dropout_p,
         )
 
 
-def flash_refusal(device: torch.device, dtype: torch.dtype, head_size: int) -> str | None:
-    """Return why flash-attn cannot run such a call, or None where it can."""
-    if dtype not in FLASH_DTYPES:
-        return f"the dtype is {dtype}: expected torch.float16 or torch.bfloat16"
-    if head_size > MAX_HEAD_SIZE:
-        return f"the head size is {head_size}: expected at most {MAX_HEAD_SIZE}"
-    if device.type != "cuda":
-        return f"the device is {device}: expected a CUDA device"
-    major, minor = torch.cuda.get_device_capability(device)
-    if major < FLASH_CAPABILITY:
-        return f"the compute capability is {major}.{minor}: expected at least {FLASH_CAPABILITY}.0"
-    return _flash_import_refusal()
+def _choose(call: AttentionCall, speeds: SpeedTable) -> BackendChoice:
+    if call.device.type != "cuda":
+        reason = f"the fused kernels run on CUDA, the device is {call.device}"
+        if _pays_in_tiles(call):
+            return _describe(
+                "tiled", call, f"{reason}; sdpa would mask {call.length} x as many bars"
+            )
+        return _describe("sdpa", call, reason)
+    ranked = speeds.ranking(call.head_size, call.span, call.length)
+    last = _LAST if call.window is None else _LAST_WITH_WINDOW
+    others = [name for name in (*_UNMEASURED, *last) if name not in ranked]
+    refused: list[str] = []
+    for name in (*ranked, *others):
+        unfit = refusal(name, call)
+        if unfit is None:
+            why = "the fastest measured" if name in ranked else "by the usual order"
+            without = f"; not {'; not '.join(refused)}" if refused else ""
+            return _describe(name, call, f"{why} at {call.length} bars{without}")
+        refused.append(f"{name}, since {unfit}")
+    raise AssertionError(refused)  # sdpa honours every call
 
 
-@functools.cache
-def _flash_import_refusal() -> str | None:
-    try:
-        flash_attn_package()
-    except ImportError as error:
-        return f"the flash_attn package cannot be imported ({error})"
-    return None
+def _pays_in_tiles(call: AttentionCall) -> bool:
+    """Say whether skipping tiles beats a mask over all pairs: for a narrow window of many bars."""
+    if call.window is None or call.dropout:
+        return False
+    return call.length >= _MANY_BARS and 4 * call.window <= call.length
 
 
-def _choose(
-    device: torch.device, dtype: torch.dtype, head_size: int, has_mask: bool
-) -> BackendChoice:
-    refusal = flash_refusal(device, dtype, head_size)
-    if refusal is None:
-        return _describe("flash_attn", has_mask, f"it takes {dtype} on {device.type}")
-    return _describe("sdpa", has_mask, f"no flash_attn, since {refusal}")
-
-
-def _describe(name: BackendName, has_mask: bool, reason: str) -> BackendChoice:
+def _describe(name: BackendName, call: AttentionCall, reason: str) -> BackendChoice:
     kernels: dict[BackendName, str] = {
-        "flash_attn": "flash_attn_varlen_func" if has_mask else "flash_attn_func",
+        "flash_attn": "flash_attn_varlen_func" if call.has_mask else "flash_attn_func",
+        "flash_attn_4": "flash_attn.cute",
         "sdpa": "scaled_dot_product_attention",
+        "sdpa_cudnn": "scaled_dot_product_attention, cuDNN",
+        "sdpa_flash": "scaled_dot_product_attention, flash",
+        "sdpa_efficient": "scaled_dot_product_attention, memory-efficient",
+        "flex": "flex_attention",
+        "tiled": "tiled online softmax in PyTorch",
         "reference": "softmax in float32",
     }
     return BackendChoice(name, kernels[name], reason)
@@ -234,4 +255,13 @@ def _check_mask(key_mask_BT: Tensor | None, q_BTHD: Tensor) -> None:
         raise InvalidInput(
             f"key_mask has the shape {tuple(key_mask_BT.shape)}: "
             f"expected [B, T], {tuple(q_BTHD.shape[:2])}"
+        )
+
+
+def _check_numbers(window: int | None, dropout_p: float, *, causal: bool) -> None:
+    if not 0 <= dropout_p < 1:
+        raise InvalidInput(f"dropout_p is {dropout_p}: expected at least 0 and below 1")
+    if window is not None and not (causal and window >= 1):
+        raise InvalidInput(
+            f"window is {window} with causal={causal}: expected at least 1, with causal=True"
         )

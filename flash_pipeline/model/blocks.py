@@ -1,12 +1,28 @@
 """Pre-norm transformer blocks.
 
-Shape letters: B batch rows, T bars, C model width, F MLP width, H heads, D head size.
+Shape letters: B batch rows, T bars, C model width, F MLP width, H heads, D head size, R pairs of
+a head's entries.
 """
+
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from flash_pipeline.model.attention import attend
+from flash_pipeline.model.attention import BackendChoice, attend
 from flash_pipeline.model.config import AttentionName, ModelConfig
+from flash_pipeline.model.rotary import rotate
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every block of one pass is given beside the stream."""
+
+    mask_BT: Tensor | None
+    """False where a bar is absent; None where none is."""
+    turn_2TR: Tensor | None
+    """Rotation of queries and keys; None with learned positions."""
+    backend: AttentionName | BackendChoice
+    """As for `attend`."""
 
 
 class SelfAttention(nn.Module):
@@ -15,42 +31,40 @@ class SelfAttention(nn.Module):
     Parameters
     ----------
     config : ModelConfig
-        Width, heads and dropout.
+        Width, heads, span and dropout.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.n_heads = config.n_heads
         self.dropout = config.dropout
+        self.causal = config.span != "full"
+        self.window = config.window
         self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
         self.out = nn.Linear(config.d_model, config.d_model)
 
-    def project(self, h_BTC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return q_BTHD, k_BTHD and v_BTHD; under autocast in its dtype."""
+    def project(
+        self, h_BTC: Tensor, turn_2TR: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q_BTHD, k_BTHD and v_BTHD, turned; under autocast in its dtype."""
         qkv_BT3HD = self.qkv(h_BTC).unflatten(-1, (3, self.n_heads, -1))
         q_BTHD, k_BTHD, v_BTHD = qkv_BT3HD.unbind(2)
+        if turn_2TR is not None:
+            q_BTHD, k_BTHD = rotate(q_BTHD, turn_2TR), rotate(k_BTHD, turn_2TR)
         return q_BTHD, k_BTHD, v_BTHD
 
-    def forward(self, h_BTC: Tensor, mask_BT: Tensor | None, backend: AttentionName) -> Tensor:
-        """Return what each bar gathers from the others, [B, T, C].
-
-        Parameters
-        ----------
-        h_BTC : Tensor
-            Normalised states.
-        mask_BT : Tensor of bool or None
-            False where a bar is absent.
-        backend : str
-            As for `attend`.
-        """
-        q_BTHD, k_BTHD, v_BTHD = self.project(h_BTC)
+    def forward(self, h_BTC: Tensor, context: Context) -> Tensor:
+        """Return what each bar gathers from the others, [B, T, C], from normalised states."""
+        q_BTHD, k_BTHD, v_BTHD = self.project(h_BTC, context.turn_2TR)
         o_BTHD = attend(
             q_BTHD,
             k_BTHD,
             v_BTHD,
-            key_mask_BT=mask_BT,
+            key_mask_BT=context.mask_BT,
+            causal=self.causal,
+            window=self.window,
             dropout_p=self.dropout if self.training else 0.0,
-            backend=backend,
+            backend=context.backend,
         )
         o_BTC: Tensor = self.out(o_BTHD.flatten(-2))
         return o_BTC
@@ -62,7 +76,7 @@ class Block(nn.Module):
     Parameters
     ----------
     config : ModelConfig
-        Widths, heads and dropout.
+        Widths, heads, span and dropout.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -79,9 +93,9 @@ class Block(nn.Module):
             nn.Dropout(config.dropout),
         )
 
-    def forward(self, h_BTC: Tensor, mask_BT: Tensor | None, backend: AttentionName) -> Tensor:
-        """Return the residual stream after the block; arguments as for `SelfAttention`."""
-        gathered_BTC = self.attention(self.attention_norm(h_BTC), mask_BT, backend)
+    def forward(self, h_BTC: Tensor, context: Context) -> Tensor:
+        """Return the residual stream after the block."""
+        gathered_BTC = self.attention(self.attention_norm(h_BTC), context)
         h_BTC = h_BTC + self.attention_dropout(gathered_BTC)
         updated_BTC: Tensor = h_BTC + self.mlp(self.mlp_norm(h_BTC))
         return updated_BTC

@@ -1,22 +1,84 @@
 """What a model is built from. Free of torch, so that recipes can be read without it."""
 
 import dataclasses
+import itertools
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from flash_pipeline.errors import InvalidConfig
 
-HeadName = Literal["regression", "direction", "allocation"]
+HeadName = Literal["regression", "direction", "allocation", "quantile"]
 """What the model predicts for each symbol."""
 
-AttentionName = Literal["auto", "flash_attn", "sdpa", "reference"]
+AttentionName = Literal[
+    "auto",
+    "flash_attn",
+    "flash_attn_4",
+    "sdpa",
+    "sdpa_cudnn",
+    "sdpa_flash",
+    "sdpa_efficient",
+    "flex",
+    "tiled",
+    "reference",
+]
 """Attention backends that can be asked for."""
+
+SpanName = Literal["full", "causal", "sliding"]
+"""Which bars a bar attends to."""
+
+SupervisionName = Literal["last", "dense"]
+"""Which bars of a window have a target."""
+
+PositionName = Literal["learned", "rotary"]
+"""How the model knows the order of bars."""
+
+ObjectiveName = Literal["sharpe", "mean_variance"]
+"""What the allocation head maximises."""
 
 MAX_HEAD_SIZE = 256
 """Largest head size that the flash kernels take."""
 
 _COUNTS = ("n_symbols", "n_features", "d_model", "n_heads", "n_layers", "d_ff", "max_seq_len")
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """What some heads need beyond their name; the others ignore it.
+
+    Raises
+    ------
+    InvalidConfig
+        Naming the field, its value and what was expected.
+    """
+
+    quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
+    """Head `quantile`: levels predicted, ascending, between 0 and 1, the median among them."""
+    objective: ObjectiveName = "sharpe"
+    """Head `allocation`: what is maximised, net of costs."""
+    risk_aversion: float = 1.0
+    """Head `allocation`, objective `mean_variance`: weight of half the variance, 0 or more."""
+    turnover_cost: float = 0.00065
+    """Head `allocation`: cost of a unit of turnover, as a fraction; 0 or more."""
+    gross_cap: float = 1.0
+    """Head `allocation`: largest sum of the weights' sizes, above 0."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quantiles", tuple(self.quantiles))  # a list where JSON was read
+        levels = self.quantiles
+        ascending = all(a < b for a, b in itertools.pairwise(levels))
+        if not (ascending and 0.5 in levels and levels[0] > 0 and levels[-1] < 1):
+            raise InvalidConfig(
+                f"quantiles is {levels!r}: expected ascending levels between 0 and 1 with 0.5"
+            )
+        _check_choice("objective", self.objective, get_args(ObjectiveName))
+        for name in ("risk_aversion", "turnover_cost"):
+            if not getattr(self, name) >= 0:
+                raise InvalidConfig(f"{name} is {getattr(self, name)!r}: expected 0 or more")
+        if not self.gross_cap > 0:
+            raise InvalidConfig(f"gross_cap is {self.gross_cap!r}: expected a number above 0")
 
 
 @dataclass(frozen=True)
@@ -50,8 +112,22 @@ class ModelConfig:
     max_seq_len: int = 2048
     """Longest input, in bars, at least 1."""
     head: HeadName = "regression"
-    """`regression` (forward return), `direction` (probability of a rise) or `allocation`
-    (weights in [-1, 1])."""
+    """`regression` (forward return), `direction` (probability of a rise), `allocation` (weights
+    in [-1, 1]) or `quantile` (quantiles of the forward return)."""
+    head_options: HeadOptions = field(default_factory=HeadOptions)
+    """Options of the head."""
+    span: SpanName = "full"
+    """`full`: a bar attends to every bar of its window; `causal`: to itself and earlier ones;
+    `sliding`: to itself and the `window - 1` bars before it. Only with the latter two does an
+    output say nothing about later bars."""
+    window: int | None = None
+    """Bars that a layer sees under `sliding`, at least 1; None otherwise."""
+    supervision: SupervisionName = "last"
+    """`last`: one target per window, at its last bar; `dense`: one at every bar, which needs a
+    causal or sliding span (or the loss would show the model the future) and rotary positions."""
+    positions: PositionName = "learned"
+    """`learned`: one vector per bar, counted from the window's end; `rotary`: rotations of
+    queries and keys, which know distances between bars alone (Su et al. 2021, RoFormer)."""
     dropout: float = 0.1
     """Probability of dropping an attention weight or an activation in training, in [0, 1)."""
     attention: AttentionName = "auto"
@@ -62,8 +138,33 @@ class ModelConfig:
             _check_count(name, getattr(self, name))
         _check_choice("head", self.head, get_args(HeadName))
         _check_choice("attention", self.attention, get_args(AttentionName))
+        _check_choice("span", self.span, get_args(SpanName))
+        _check_choice("supervision", self.supervision, get_args(SupervisionName))
+        _check_choice("positions", self.positions, get_args(PositionName))
+        if isinstance(self.head_options, Mapping):
+            object.__setattr__(self, "head_options", HeadOptions(**self.head_options))
         _check_dropout(self.dropout)
         _check_head_size(self.d_model, self.n_heads)
+        self._check_order()
+
+    def _check_order(self) -> None:
+        """Check what span, supervision and positions ask of one another."""
+        if (self.span == "sliding") != (self.window is not None):
+            raise InvalidConfig(
+                f"window is {self.window!r} under span {self.span!r}: "
+                "expected a number of bars under 'sliding' and None otherwise"
+            )
+        if self.window is not None:
+            _check_count("window", self.window)
+        if self.supervision == "dense" and (self.span == "full" or self.positions == "learned"):
+            raise InvalidConfig(
+                f"supervision is 'dense' with span {self.span!r} and {self.positions} positions: "
+                "expected a causal or sliding span and rotary positions"
+            )
+        if self.positions == "rotary" and self.head_size % 2:
+            raise InvalidConfig(
+                f"the head size is {self.head_size}: rotary positions expect an even number"
+            )
 
     @property
     def input_dim(self) -> int:
@@ -72,7 +173,7 @@ class ModelConfig:
 
     @property
     def n_outputs(self) -> int:
-        """Outputs per window: one for each symbol."""
+        """Symbols predicted."""
         return self.n_symbols
 
     @property
@@ -80,9 +181,19 @@ class ModelConfig:
         """Width of one attention head."""
         return self.d_model // self.n_heads
 
+    @property
+    def reach(self) -> int | None:
+        """Bars, itself included, that an output can depend on; None where all of the input."""
+        return None if self.window is None else self.n_layers * (self.window - 1) + 1
+
+    @property
+    def streams(self) -> bool:
+        """Whether one pass over a long series gives the prediction of every bar's own window."""
+        return self.span == "sliding" and self.positions == "rotary"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, fit for JSON; `from_dict` is the inverse."""
-        return dataclasses.asdict(self)
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
@@ -99,7 +210,7 @@ class ModelConfig:
         InvalidConfig
             If a key is unknown or missing, or a value out of its range.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
+        known = {each.name for each in dataclasses.fields(cls)}
         unknown, missing = sorted(set(values) - known), sorted(known - set(values))
         if unknown:
             raise InvalidConfig(

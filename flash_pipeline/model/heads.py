@@ -1,19 +1,22 @@
 """What the model predicts, and the loss that teaches it.
 
-Shape letters: B batch rows, C model width, S symbols.
+Shape letters: ... any leading axes (rows; under dense supervision rows and bars), N positions of
+all leading axes, B batch rows, T bars, C model width, S symbols, Q quantile levels.
 
-Targets are forward log returns over the horizon, for every head; NaN where the return is not
-known (a missing candle, a future that has not come), and such entries do not count in any loss.
+Targets are forward returns as a target scaler puts them (`training.targets`); NaN where the return
+is not known (a missing candle, a future that has not come), and such entries do not count in any
+loss.
 """
 
 import abc
+import itertools
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flash_pipeline.errors import InvalidInput
-from flash_pipeline.model.config import HeadName
+from flash_pipeline.model.config import HeadName, ModelConfig
 
 HEAD_GAIN = 0.01
 """Gain of the head's Xavier initialisation.
@@ -22,37 +25,51 @@ The head reads a normalised vector, so a gain of 1 would start with outputs of a
 times a day's return; this starts them near 0.01: a small return, an even chance, no position.
 """
 
+SHARPE_EPSILON = 1e-6
+"""Added to the standard deviation of portfolio returns: nothing held has the ratio 0, not 0 / 0."""
+
 
 class Head(nn.Module, abc.ABC):
-    """A linear map from the last bar's state to one output per symbol, with its loss.
+    """A linear map from the state of a bar to the outputs for every symbol, with its loss.
 
     Parameters
     ----------
-    d_model : int
-        Width of the state.
-    n_outputs : int
-        Symbols.
+    config : ModelConfig
+        Width, symbols and options.
+    width : int
+        Outputs for each symbol.
     """
 
-    def __init__(self, d_model: int, n_outputs: int) -> None:
+    def __init__(self, config: ModelConfig, width: int = 1) -> None:
         super().__init__()
-        self.linear = nn.Linear(d_model, n_outputs)
+        self.linear = nn.Linear(config.d_model, config.n_outputs * width)
 
-    def forward(self, h_BC: Tensor) -> Tensor:
-        """Return the outputs_BS that `loss` and `predict` take."""
-        outputs_BS: Tensor = self.linear(h_BC)
-        return outputs_BS
-
-    def loss(self, outputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
-        """Return the mean loss over the known targets, a scalar in float32 or wider.
+    def forward(self, h_C: Tensor) -> Tensor:
+        """Return the outputs that `loss` and `predict` take.
 
         Parameters
         ----------
-        outputs_BS : Tensor
+        h_C : Tensor
+            States [..., C].
+
+        Returns
+        -------
+        outputs_S : Tensor
+            [..., S]; a quantile head has one more axis.
+        """
+        outputs_S: Tensor = self.linear(h_C)
+        return outputs_S
+
+    def loss(self, outputs_S: Tensor, targets_S: Tensor) -> Tensor:
+        """Return the loss over the known targets, a scalar in float32 or wider.
+
+        Parameters
+        ----------
+        outputs_S : Tensor
             Of `forward`.
-        targets_BS : Tensor
-            Forward log returns; NaN entries do not count. An infinite one does, and makes the
-            loss infinite or NaN for the training loop to see.
+        targets_S : Tensor
+            Scaled forward returns [..., S]; NaN entries do not count. An infinite one does, and
+            makes the loss infinite or NaN for the training loop to see.
 
         Returns
         -------
@@ -62,33 +79,36 @@ class Head(nn.Module, abc.ABC):
         Raises
         ------
         InvalidInput
-            If the shapes differ.
+            If the shapes do not fit.
         """
-        if outputs_BS.shape != targets_BS.shape:
+        expected = self._targets_shape(outputs_S)
+        if targets_S.shape != expected:
             raise InvalidInput(
-                f"targets have the shape {tuple(targets_BS.shape)}: "
-                f"expected that of the outputs, {tuple(outputs_BS.shape)}"
+                f"targets have the shape {tuple(targets_S.shape)}: "
+                f"expected that of the predictions, {tuple(expected)}"
             )
-        known_BS = ~targets_BS.isnan()
-        outputs_BS = outputs_BS.to(torch.promote_types(outputs_BS.dtype, torch.float32))
-        targets_BS = targets_BS.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
-        losses_BS = self._losses(outputs_BS, targets_BS.to(outputs_BS.dtype))
-        return losses_BS.where(known_BS, 0.0).sum() / known_BS.sum().clamp(min=1)
+        known_S = ~targets_S.isnan()
+        outputs_S = outputs_S.to(torch.promote_types(outputs_S.dtype, torch.float32))
+        targets_S = targets_S.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
+        return self._loss(outputs_S, targets_S.to(outputs_S.dtype), known_S)
 
-    def predict(self, outputs_BS: Tensor) -> Tensor:
-        """Return the predictions_BS that the outputs stand for, in the unit of the head."""
-        return outputs_BS
+    def predict(self, outputs_S: Tensor) -> Tensor:
+        """Return the predictions [..., S] that the outputs stand for, in the unit of the head."""
+        return outputs_S
 
     @abc.abstractmethod
-    def _losses(self, outputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
-        """Return the loss of each entry; targets are free of NaN."""
+    def _loss(self, outputs_S: Tensor, targets_S: Tensor, known_S: Tensor) -> Tensor:
+        """Return the scalar loss; targets are free of NaN, 0 where not known."""
+
+    def _targets_shape(self, outputs_S: Tensor) -> torch.Size:
+        return outputs_S.shape
 
 
 class RegressionHead(Head):
-    """Predicts the forward log return itself; taught by the squared error."""
+    """Predicts the forward log return itself; taught by the mean squared error."""
 
-    def _losses(self, outputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
-        return (outputs_BS - targets_BS).square()
+    def _loss(self, outputs_S: Tensor, targets_S: Tensor, known_S: Tensor) -> Tensor:
+        return _mean_over_known((outputs_S - targets_S).square(), known_S)
 
 
 class DirectionHead(Head):
@@ -97,34 +117,146 @@ class DirectionHead(Head):
     Outputs are logits. A return of exactly 0 is no rise.
     """
 
-    def predict(self, outputs_BS: Tensor) -> Tensor:
+    def predict(self, outputs_S: Tensor) -> Tensor:
         """Return the probability of a rise, in [0, 1]."""
-        return outputs_BS.sigmoid()
+        return outputs_S.sigmoid()
 
-    def _losses(self, outputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
-        rises_BS = (targets_BS > 0).to(outputs_BS.dtype)
-        return F.binary_cross_entropy_with_logits(outputs_BS, rises_BS, reduction="none")
+    def _loss(self, outputs_S: Tensor, targets_S: Tensor, known_S: Tensor) -> Tensor:
+        rises_S = (targets_S > 0).to(outputs_S.dtype)
+        losses_S = F.binary_cross_entropy_with_logits(outputs_S, rises_S, reduction="none")
+        return _mean_over_known(losses_S, known_S)
+
+
+class QuantileHead(Head):
+    """Predicts quantiles of the forward log return; taught by the pinball loss.
+
+    Outputs [..., S, Q] are, at the median's level, the median itself and, elsewhere, what softplus
+    turns into the distance to the next level towards the median. So no two quantiles can cross:
+
+        q(0.05) = q(0.25) - softplus(a)   q(0.25) = median - softplus(b)   median   ...
+
+    Outputs of 0 stand for a median of 0 and steps of ln 2: about the quantiles of a standard
+    normal at the default levels, which is what a scaled target is expected to look like.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        levels = config.head_options.quantiles
+        super().__init__(config, len(levels))
+        self.register_buffer("levels_Q", torch.tensor(levels), persistent=False)
+        self._shape = (config.n_outputs, len(levels))
+        self._median = levels.index(0.5)
+
+    def forward(self, h_C: Tensor) -> Tensor:
+        """Return outputs_SQ [..., S, Q] for states [..., C]."""
+        return super().forward(h_C).view(*h_C.shape[:-1], *self._shape)
+
+    def quantiles(self, outputs_SQ: Tensor) -> Tensor:
+        """Return quantiles_SQ [..., S, Q], in the order of the levels: never descending.
+
+        Added up step by step: a sum with a step of 0 or more never rounds to less than before,
+        which a difference of running sums, or a parallel scan, may.
+        """
+        outputs_Q = outputs_SQ.unbind(-1)
+        steps_Q = F.softplus(outputs_SQ).unbind(-1)
+        median, at = outputs_Q[self._median], self._median
+        above = list(itertools.accumulate([median, *steps_Q[at + 1 :]]))
+        below = list(itertools.accumulate([median, *steps_Q[:at][::-1]], torch.sub))
+        return torch.stack([*below[:0:-1], *above], -1)
+
+    def predict(self, outputs_SQ: Tensor) -> Tensor:
+        """Return the median [..., S]."""
+        return outputs_SQ[..., self._median]
+
+    def _loss(self, outputs_SQ: Tensor, targets_S: Tensor, known_S: Tensor) -> Tensor:
+        """Return the pinball loss, summed over the levels and averaged over the known targets.
+
+        max(p e, (p - 1) e) with the error e = target - quantile at the level p (Koenker and
+        Bassett 1978, "Regression Quantiles").
+        """
+        levels_Q = self.get_buffer("levels_Q").to(outputs_SQ.dtype)
+        errors_SQ = targets_S[..., None] - self.quantiles(outputs_SQ)
+        losses_SQ = torch.maximum(levels_Q * errors_SQ, (levels_Q - 1) * errors_SQ)
+        return _mean_over_known(losses_SQ.sum(-1), known_S)
+
+    def _targets_shape(self, outputs_SQ: Tensor) -> torch.Size:
+        return outputs_SQ.shape[:-1]
 
 
 class AllocationHead(Head):
-    """Predicts a weight in [-1, 1] per symbol; taught to maximise weight times return.
+    """Predicts a weight per symbol, a fraction of the capital; taught by what it earns.
 
-    The loss is the mean of -w y: no term for costs, turnover or risk, so its optimum is a full
-    position, long or short, wherever the expected return is not zero. Weights are per symbol;
-    nothing bounds their sum.
+    Weights lie in [-1, 1], and the sum of their sizes is at most `gross_cap`: a row beyond it is
+    scaled down as a whole.
+
+    Targets are simple returns, so that a portfolio's return is the sum of weight times return:
+    under `last` supervision over the whole horizon of h bars; under `dense` divided by h, which
+    is what the bar adds to a book that holds the mean of the last h weights (averaged cohorts,
+    as the backtest trades). What is maximised is that sum less turnover times `turnover_cost`:
+
+    - `dense`: turnover is the change of weights from the bar before. For averaged cohorts, whose
+      own turnover is |w[t] - w[t-h]| / h, it is an upper bound on average. The first bar of a
+      window is free: what was held before it is not known.
+    - `last`: windows are drawn at random, there is no bar before, so a position pays for being
+      opened and closed, twice its size.
+
+    A symbol whose target is not known neither earns nor pays, nor does its change to or from it.
     """
 
-    def forward(self, h_BC: Tensor) -> Tensor:
-        """Return the weights, in [-1, 1]."""
-        return super().forward(h_BC).tanh()
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self._options = config.head_options
+        self._dense = config.supervision == "dense"
 
-    def _losses(self, outputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
-        return -outputs_BS * targets_BS
+    def forward(self, h_C: Tensor) -> Tensor:
+        """Return weights_S [..., S] for states [..., C]."""
+        wanted_S = super().forward(h_C).tanh()
+        gross = wanted_S.abs().sum(-1, keepdim=True)
+        return wanted_S * (self._options.gross_cap / gross.clamp(min=self._options.gross_cap))
+
+    def _loss(self, outputs_S: Tensor, targets_S: Tensor, known_S: Tensor) -> Tensor:
+        earned_S = (outputs_S * targets_S).where(known_S, 0.0)
+        paid_S = self._options.turnover_cost * self._turnover(outputs_S, known_S)
+        net_N = (earned_S - paid_S).sum(-1).flatten()
+        mean, variance, count = _moments(net_N, known_S.any(-1).flatten())
+        if self._options.objective == "mean_variance":
+            return self._options.risk_aversion / 2 * variance - mean
+        return -_sharpe_ratio(mean, variance, count)
+
+    def _turnover(self, weights_S: Tensor, known_S: Tensor) -> Tensor:
+        """Return what each weight [..., S] trades, as a fraction of the capital."""
+        if not self._dense:
+            return (2 * weights_S.abs()).where(known_S, 0.0)
+        change_S = weights_S.diff(dim=-2).abs()
+        both_S = known_S[..., 1:, :] & known_S[..., :-1, :]
+        return F.pad(change_S.where(both_S, 0.0), (0, 0, 1, 0))
 
 
 HEADS: dict[HeadName, type[Head]] = {
     "regression": RegressionHead,
     "direction": DirectionHead,
     "allocation": AllocationHead,
+    "quantile": QuantileHead,
 }
-"""Head of each name in `ModelConfig.head`."""
+"""Head of each name in `ModelConfig.head`; called with the `ModelConfig`."""
+
+
+def _mean_over_known(losses_S: Tensor, known_S: Tensor) -> Tensor:
+    return losses_S.where(known_S, 0.0).sum() / known_S.sum().clamp(min=1)
+
+
+def _moments(returns_N: Tensor, known_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean, variance (divided by their number) and number of the known returns."""
+    count = known_N.sum()
+    mean = _mean_over_known(returns_N, known_N)
+    return mean, _mean_over_known((returns_N - mean).square(), known_N), count
+
+
+def _sharpe_ratio(mean: Tensor, variance: Tensor, count: Tensor) -> Tensor:
+    """Return mean / standard deviation, per position; 0 for fewer than two returns.
+
+    Sharpe 1994, "The Sharpe Ratio"; as a training objective: Zhang, Zohren and Roberts 2020,
+    "Deep Learning for Portfolio Optimization". The root is taken of variance + epsilon², whose
+    gradient stays finite where nothing varies.
+    """
+    ratio = mean / (variance + SHARPE_EPSILON**2).sqrt()
+    return ratio.where(count > 1, 0.0)

@@ -9,9 +9,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -20,7 +19,8 @@ from flash_pipeline.errors import BundleMismatch, InvalidConfig
 from flash_pipeline.features import CATALOG
 from flash_pipeline.model.config import ModelConfig
 from flash_pipeline.model.trader import FlashAttentionTrader
-from flash_pipeline.training.scaler import FeatureScaler, Floats, TargetScaler
+from flash_pipeline.training.scaler import FeatureScaler, Floats
+from flash_pipeline.training.targets import TargetScaler, in_units
 
 WEIGHTS_FILE = "model.safetensors"
 """Weights, float32."""
@@ -28,7 +28,7 @@ WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "bundle.json"
 """Everything else."""
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class ModelBundle:
     horizon: int
     """Bars ahead that is predicted."""
     prediction_scale: float
-    """Root mean square of the predictions over the validation range, for sizing positions."""
+    """Root mean square of the predictions over the validation range, for sizing positions that the
+    head itself does not size."""
     provenance: Provenance
     """What it was fitted on."""
 
@@ -167,75 +168,17 @@ class ModelBundle:
             raise BundleMismatch(f"the weights do not fit the architecture: {error}") from error
         return model.to(device or torch.device("cpu")).eval()
 
-    def to_units(self, outputs_NS: Floats) -> Floats:
-        """Return the head's predictions in their unit.
-
-        Regression: log return over the horizon. Direction: probability of a rise. Allocation:
-        weight in [-1, 1].
-        """
-        return self.targets.inverse(outputs_NS) if self.config.head == "regression" else outputs_NS
-
-
-class Predictor:
-    """Predicts from raw windows, as a program that looked the model up would.
-
-    Parameters
-    ----------
-    bundle : ModelBundle
-        The model.
-    device : torch.device or None
-        By default a CUDA device where there is one.
-    """
-
-    def __init__(self, bundle: ModelBundle, device: torch.device | None = None) -> None:
-        self.bundle = bundle
-        self.device = device or default_device()
-        self._model = bundle.build(self.device)
-
-    def predict(self, x_NLI: Floats, batch_size: int = 256) -> Floats:
-        """Return the predictions for windows of unscaled features.
+    def to_units(self, predictions_NS: Floats, sigma_NS: Floats) -> Floats:
+        """Return the head's predictions in their unit: see `training.targets.in_units`.
 
         Parameters
         ----------
-        x_NLI : array [N, lookback, symbols * features], float32
-            Features as the warehouse has them, symbol by symbol; NaN where unknown.
-
-        Returns
-        -------
-        array [N, S], float32
-            See `ModelBundle.to_units`.
-
-        Raises
-        ------
-        BundleMismatch
-            If the array has another shape; the message states the one expected.
+        predictions_NS : array [..., S]
+            In the unit of the scaled targets.
+        sigma_NS : array [..., S]
+            Volatility of each symbol at the bar of the prediction, unscaled.
         """
-        bundle = self.bundle
-        expected = (bundle.lookback, bundle.config.input_dim)
-        if x_NLI.ndim != 3 or x_NLI.shape[1:] != expected:
-            raise BundleMismatch(
-                f"windows of shape {x_NLI.shape}: expected (n, {expected[0]}, {expected[1]}), "
-                f"{len(bundle.symbols)} symbols x {len(bundle.feature_names)} features on the last "
-                f"axis"
-            )
-        outputs = [
-            self._predict_batch(x_NLI[start : start + batch_size])
-            for start in range(0, len(x_NLI), batch_size)
-        ]
-        empty = np.empty((0, len(bundle.symbols)), np.float32)
-        return bundle.to_units(np.concatenate([empty, *outputs]))
-
-    def _predict_batch(self, x_NLI: Floats) -> Floats:
-        shape = (*x_NLI.shape[:2], len(self.bundle.symbols), len(self.bundle.feature_names))
-        x_NLSF = x_NLI.reshape(shape)
-        known_NL = np.asarray(np.isfinite(x_NLSF).all(axis=3)).any(axis=2)
-        scaled_NLI = self.bundle.features.transform(x_NLSF).reshape(x_NLI.shape)
-        with torch.inference_mode(), autocast(self.device):
-            outputs_NS = self._model.predict(
-                torch.from_numpy(scaled_NLI).to(self.device),
-                torch.from_numpy(known_NL).to(self.device),
-            )
-        return cast(Floats, outputs_NS.float().cpu().numpy())
+        return in_units(self.config, self.targets, predictions_NS, sigma_NS)
 
 
 def default_device() -> torch.device:

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 
-from flash_pipeline.training.loop import Epoch
+from flash_pipeline.training.state import Epoch
 
 
 def loss_curve(history: Sequence[Epoch], *, title: str) -> bytes:

@@ -1,11 +1,11 @@
-"""The optimisation: AdamW, cosine schedule, clipping, best checkpoint by validation loss.
+"""The optimisation: passes over the windows, and the best weights by validation loss.
 
-Shape letters: N windows, S symbols.
+Shape letters: N windows, L bars, S symbols.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Never
 
@@ -16,32 +16,34 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flash_pipeline.errors import TrainingDiverged
-from flash_pipeline.model.trader import FlashAttentionTrader
+from flash_pipeline.model.trader import FlashAttentionTrader, evaluating
 from flash_pipeline.training.bundle import autocast
+from flash_pipeline.training.checkpoint import Checkpoint
+from flash_pipeline.training.ema import WeightAverage
+from flash_pipeline.training.memory import memory_explained
+from flash_pipeline.training.optimizer import cosine, make_optimizer, set_rate
 from flash_pipeline.training.recipes import TrainConfig
+from flash_pipeline.training.runtime import determinism
 from flash_pipeline.training.scaler import Floats
+from flash_pipeline.training.state import Epoch, TrainState
+from flash_pipeline.training.step import make_step
 from flash_pipeline.windows.dataset import WindowBatches
 
 EVALUATION_BATCH = 256
-"""Windows in a batch without gradients."""
+"""Most windows in a batch without gradients."""
 
-_WARMUP_SHARE = 0.05
+EVALUATION_BARS = 2**19
+"""Most bars in one, so that long windows take no more memory than many: 256 windows of 2,048."""
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """Figures of one pass over the training windows."""
+class Fitted:
+    """What a training was like; the weights are the model's."""
 
-    number: int
-    """From 1."""
-    train_loss: float
-    """Mean over the pass; the head's loss on scaled labels, dropout on."""
-    validation_loss: float
-    """After the pass, over all validation windows, dropout off."""
-    learning_rate: float
-    """At the end of the pass."""
-    gradient_norm: float
-    """Mean over the pass, before clipping."""
+    history: tuple[Epoch, ...]
+    """One entry per pass."""
+    attention: str
+    """The attention of the training's steps, and why; an evaluation may take another."""
 
 
 def fit(
@@ -54,12 +56,15 @@ def fit(
     epochs: int,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     progress: bool = False,
-) -> list[Epoch]:
+    checkpoint: Checkpoint | None = None,
+) -> Fitted:
     """Train a model in place and leave it with the weights of its best epoch.
 
-    The learning rate rises linearly over the first 5 % of the steps and falls to zero along a
-    half cosine (Loshchilov and Hutter 2017); gradients are clipped by their global norm (Pascanu
-    et al. 2013). Biases, norms and positions are not decayed.
+    The learning rate follows `cosine`; gradients are clipped by their global norm (Pascanu et al.
+    2013). All batches have the same size, which captured steps need: the windows of a pass beyond
+    its last whole batch are left out, other ones in each pass. Where the weights are averaged,
+    the averages are judged and kept. The loss judged is that of the last bar's prediction, which
+    is the forecast to be made, whichever bars teach.
 
     Parameters
     ----------
@@ -67,57 +72,59 @@ def fit(
         Positions of windows in the frame.
     epochs : int
         Passes over the training windows.
+    on_epoch : callable
+        Called after each epoch; on a resume first with the epochs done before.
+    checkpoint : Checkpoint or None
+        What to go on from, and where to write what a killed training goes on from: after every
+        epoch, and within one whenever it is due. Losses and weights are then those of a training
+        that was never interrupted, on a CPU bit for bit.
 
     Returns
     -------
-    list of Epoch
-        One entry per pass.
+    Fitted
+        One epoch per pass.
 
     Raises
     ------
     TrainingDiverged
-        If a loss becomes NaN or infinite; the message names the epoch.
+        If a loss becomes NaN or infinite; the message names the epoch and the step.
+    OutOfMemory
+        If a step does not fit the GPU; the message estimates what it takes.
     """
-    per_epoch = min(config.windows_per_epoch or len(train_N), len(train_N))
-    steps = math.ceil(per_epoch / config.batch_size)
-    optimizer = _optimizer(model, config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _cosine(steps * epochs))
-    order = torch.Generator().manual_seed(config.seed)
-    windows = torch.from_numpy(train_N)
-    history: list[Epoch] = []
-    best: dict[str, Tensor] = {}
-    shown = None if progress else True  # None: in a terminal only
-    with tqdm(total=steps * epochs, desc="training", unit="step", disable=shown) as bar:
-        for number in range(1, epochs + 1):
-            drawn = windows[torch.randperm(len(windows), generator=order)[:per_epoch]]
-            parts = torch.split(drawn.to(batches.device), config.batch_size)
-            loss, norm = _pass(model, batches, parts, optimizer, schedule, config.clip_norm, bar)
-            epoch = Epoch(
-                number, loss, evaluate(model, batches, validation_N), _rate(optimizer), norm
-            )
-            _require_finite(epoch)
-            if not history or epoch.validation_loss < min(e.validation_loss for e in history):
-                best = {name: value.clone() for name, value in model.state_dict().items()}
-            history.append(epoch)
-            bar.set_postfix(train=epoch.train_loss, validation=epoch.validation_loss)
+    with determinism(config.deterministic):
+        training = _Training(model, batches, train_N, config, epochs, checkpoint)
+        history = training.state.history
+        for epoch in history:
             on_epoch(epoch)
-    model.load_state_dict(best)
-    return history
+        shown = None if progress else True  # None: in a terminal only
+        total, done = training.steps * epochs, training.global_step
+        with tqdm(total=total, initial=done, desc="training", unit="step", disable=shown) as bar:
+            while len(history) < epochs:
+                training.run_pass(bar)
+                epoch = training.judge(validation_N)
+                bar.set_postfix(train=epoch.train_loss, validation=epoch.validation_loss)
+                on_epoch(epoch)
+                training.save()
+    model.load_state_dict(training.state.best)
+    return Fitted(tuple(history), training.state.attention)
 
 
 def evaluate(
     model: FlashAttentionTrader, batches: WindowBatches, index_N: npt.NDArray[np.int64]
 ) -> float:
-    """Return the mean loss over windows, in the units of the head's loss, dropout off."""
-    total, weight = 0.0, 0
-    model.eval()
-    for part in torch.split(torch.from_numpy(index_N).to(batches.device), EVALUATION_BATCH):
-        x_NLI, valid_NL, y_NS = batches.batch(part)
-        with torch.inference_mode(), autocast(batches.device):
-            loss = model.loss(model(x_NLI, valid_NL), y_NS).item()
-        known = int(torch.isfinite(y_NS).sum())  # a loss is the mean over known labels
-        total, weight = total + loss * known, weight + known
-    return total / max(weight, 1)
+    """Return the mean loss over windows, in the units of the head's loss, dropout off.
+
+    Under dense supervision too, a window has one prediction: that of its last valid bar.
+    """
+    total = torch.zeros((), dtype=torch.float64, device=batches.device)
+    weight = torch.zeros((), dtype=torch.int64, device=batches.device)
+    with evaluating(model), torch.inference_mode():
+        for x_NLI, valid_NL, y_NS in batches.batches(_parts(batches, index_N)):
+            with autocast(batches.device):
+                loss = model.loss(model.last_outputs(x_NLI, valid_NL), y_NS)
+            known = y_NS.isfinite().sum()  # a loss is the mean over known labels
+            total, weight = total + loss * known, weight + known
+    return (total / weight.clamp(min=1)).item()
 
 
 def predict(
@@ -125,84 +132,103 @@ def predict(
 ) -> Floats:
     """Return the head's predictions [N, S] on scaled labels for windows of the frame."""
     outputs = []
-    for part in torch.split(torch.from_numpy(index_N).to(batches.device), EVALUATION_BATCH):
-        x_NLI, valid_NL, _ = batches.batch(part)
+    for x_NLI, valid_NL, _ in batches.batches(_parts(batches, index_N)):
         with autocast(batches.device):
             outputs.append(model.predict(x_NLI, valid_NL).float())
     return np.asarray(torch.cat(outputs).cpu().numpy(), dtype=np.float32)
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch for the block and give the process its own random state back afterwards."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        yield
+class _Training:
+    """One training: its state, its step, and its way through the windows.
+
+    Parameters
+    ----------
+    model, batches, train_N, config, epochs, checkpoint
+        As for `fit`.
+    """
+
+    def __init__(
+        self,
+        model: FlashAttentionTrader,
+        batches: WindowBatches,
+        train_N: npt.NDArray[np.int64],
+        config: TrainConfig,
+        epochs: int,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        windows = min(config.windows_per_epoch or len(train_N), len(train_N))
+        self.model, self.batches, self.config = model, batches, config
+        self.checkpoint = checkpoint
+        self.windows = torch.from_numpy(train_N)
+        self.batch_size = min(config.batch_size, windows)
+        self.steps = windows // self.batch_size
+        self.total_steps = self.steps * epochs
+        self.optimizer = make_optimizer(model, config)
+        self.average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
+        self.state = TrainState(model, self.optimizer, self.average, self.steps, config.seed)
+        if checkpoint is not None:
+            checkpoint.resume(self.state)
+        model.recompute = config.activation_checkpointing
+        # After the resume: a captured step keeps what it finds.
+        self.step = make_step(model, batches, self.optimizer, config, self.average)
+
+    @property
+    def global_step(self) -> int:
+        """Steps done since the start."""
+        return len(self.state.history) * self.steps + self.state.step
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the next step."""
+        return self.config.learning_rate * cosine(self.global_step, self.total_steps)
+
+    def run_pass(self, bar: "tqdm[Never]") -> None:
+        """Take the steps of a pass that are left; losses and norms stay on the device."""
+        state = self.state
+        drawn_N = self.windows[state.draw(len(self.windows), self.steps * self.batch_size)]
+        parts = torch.split(drawn_N.to(self.batches.home), self.batch_size)
+        self.model.train()
+        with memory_explained(self.model, self.config, self.batches.lookback):
+            for part in parts[state.step :]:
+                set_rate(self.optimizer, self.rate)
+                loss, norm = self.step(part)
+                state.losses[state.step] = loss
+                state.norms[state.step] = norm
+                state.step += 1
+                bar.update()
+                if self.checkpoint is not None and self.checkpoint.due():
+                    self.save()
+
+    def judge(self, validation_N: npt.NDArray[np.int64]) -> Epoch:
+        """Validate after a pass, keep the weights if they are the best, and return its figures."""
+        state, number = self.state, len(self.state.history) + 1
+        losses, norms = state.losses.cpu(), state.norms.cpu()  # waits for the device, once a pass
+        wrong = (~losses.isfinite()).nonzero().flatten().tolist()
+        if wrong:
+            step = wrong[0]
+            raise _diverged(f"epoch {number}, step {step + 1} of {self.steps}", losses[step].item())
+        state.attention = str(self.model.attention_choice)  # before the evaluation makes its own
+        rate = self.config.learning_rate * cosine(self.global_step - 1, self.total_steps)
+        with nullcontext() if self.average is None else self.average.applied():
+            judged = evaluate(self.model, self.batches, validation_N)
+            if not math.isfinite(judged):
+                raise _diverged(f"epoch {number}, validation after step {self.steps}", judged)
+            epoch = Epoch(number, losses.mean().item(), judged, rate, norms.mean().item())
+            state.close_pass(epoch)
+        return epoch
+
+    def save(self) -> None:
+        """Write the checkpoint, where one is kept."""
+        if self.checkpoint is not None:
+            self.checkpoint.write(self.state)
 
 
-def _pass(
-    model: FlashAttentionTrader,
-    batches: WindowBatches,
-    parts: tuple[Tensor, ...],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-    clip_norm: float,
-    bar: "tqdm[Never]",
-) -> tuple[float, float]:
-    """Run one pass; return the mean loss and gradient norm, read from the device once."""
-    model.train()
-    losses, norms = [], []
-    for part in parts:
-        x_NLI, valid_NL, y_NS = batches.batch(part)
-        with autocast(batches.device):
-            loss = model.loss(model(x_NLI, valid_NL), y_NS)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm))
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.detach())
-        bar.update()
-    return torch.stack(losses).mean().item(), torch.stack(norms).mean().item()
+def _parts(batches: WindowBatches, index_N: npt.NDArray[np.int64]) -> tuple[Tensor, ...]:
+    size = max(1, min(EVALUATION_BATCH, EVALUATION_BARS // batches.lookback))
+    return torch.split(torch.from_numpy(index_N).to(batches.home), size)
 
 
-def _optimizer(model: FlashAttentionTrader, config: TrainConfig) -> torch.optim.AdamW:
-    matrices = [p for name, p in model.named_parameters() if _decays(name, p)]
-    others = [p for name, p in model.named_parameters() if not _decays(name, p)]
-    return torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=config.learning_rate,
-        fused=next(model.parameters()).is_cuda,
+def _diverged(place: str, loss: float) -> TrainingDiverged:
+    return TrainingDiverged(
+        f"{place}: the loss is {loss}: expected a finite number; lower the learning rate"
     )
-
-
-def _decays(name: str, parameter: Tensor) -> bool:
-    return parameter.ndim > 1 and not name.startswith("positions")
-
-
-def _cosine(steps: int) -> Callable[[int], float]:
-    """Return the factor on the peak learning rate as a function of the step."""
-    warmup = max(1, round(steps * _WARMUP_SHARE))
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-    return factor
-
-
-def _rate(optimizer: torch.optim.Optimizer) -> float:
-    return float(optimizer.param_groups[0]["lr"])
-
-
-def _require_finite(epoch: Epoch) -> None:
-    if not (math.isfinite(epoch.train_loss) and math.isfinite(epoch.validation_loss)):
-        raise TrainingDiverged(
-            f"epoch {epoch.number}: training loss {epoch.train_loss}, validation loss "
-            f"{epoch.validation_loss}: expected finite numbers; lower the learning rate"
-        )

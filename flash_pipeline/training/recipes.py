@@ -5,13 +5,15 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from flash_pipeline import __version__
 from flash_pipeline.errors import InvalidConfig, UnknownRecipe
 from flash_pipeline.features import FEATURE_NAMES
 from flash_pipeline.market import Interval, parse_symbols
 from flash_pipeline.model.config import ModelConfig
+from flash_pipeline.training.scaler import FeatureScaling
+from flash_pipeline.training.targets import TargetScaling
 from flash_pipeline.windows.split import SplitConfig
 
 DEFAULT_SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT")
@@ -57,21 +59,62 @@ class TrainConfig:
     """Largest gradient norm, above 0."""
     windows_per_epoch: int | None = None
     """Training windows drawn for one pass, at least 1; None for all of them."""
+    accumulation: int = 1
+    """Micro-batches that a step goes through one by one, at least 1, a divisor of `batch_size`:
+    the gradient of the whole batch in the memory of a part."""
+    ema_decay: float | None = None
+    """Decay of the moving average of the weights that is validated and kept, between 0 and 1; it
+    spans about 1 / (1 - decay) steps. None keeps the weights themselves."""
+    activation_checkpointing: bool = False
+    """Whether layers are computed again in the backward pass: less memory, a third more work."""
+    compile: bool = True
+    """Whether the step is compiled and captured as a CUDA graph, where it can be: on a GPU, with a
+    fused attention kernel and no masked bar. Eager otherwise."""
+    deterministic: bool = False
+    """Whether a GPU may only use algorithms that give the same bits each time, as a CPU does."""
+    checkpoint_minutes: float = 5.0
+    """Longest time between the checkpoints that a killed training resumes from, above 0; one is
+    written after every epoch in any case."""
+    feature_scaling: FeatureScaling = "standard"
+    """How inputs are scaled: `standard` (mean and deviation) or `robust` (median and quartiles)."""
+    target_scaling: TargetScaling = "rms"
+    """How labels are scaled: by their `rms` over the training range, or by the `volatility` of the
+    moment; an allocation head is taught in plain returns in any case."""
     seed: int = 58
     """Of weights, dropout and the order of windows, 0 or more."""
 
     def __post_init__(self) -> None:
         _require_at_least(
-            1, epochs=self.epochs, warm_epochs=self.warm_epochs, batch_size=self.batch_size
+            1,
+            epochs=self.epochs,
+            warm_epochs=self.warm_epochs,
+            batch_size=self.batch_size,
+            accumulation=self.accumulation,
         )
         _require_at_least(0, seed=self.seed)
         if self.windows_per_epoch is not None:
             _require_at_least(1, windows_per_epoch=self.windows_per_epoch)
-        for name in ("learning_rate", "clip_norm"):
+        for name in ("learning_rate", "clip_norm", "checkpoint_minutes"):
             if not getattr(self, name) > 0:
                 raise InvalidConfig(f"{name} is {getattr(self, name)!r}: expected a number above 0")
         if not self.weight_decay >= 0:
             raise InvalidConfig(f"weight_decay is {self.weight_decay!r}: expected 0 or more")
+        if self.batch_size % self.accumulation:
+            raise InvalidConfig(
+                f"accumulation is {self.accumulation}: expected a divisor of the batch size, "
+                f"{self.batch_size}"
+            )
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise InvalidConfig(
+                f"ema_decay is {self.ema_decay!r}: expected a number between 0 and 1, or None"
+            )
+        self._check_switches()
+
+    def _check_switches(self) -> None:
+        for name in ("activation_checkpointing", "deterministic", "compile"):
+            _require_choice(name, getattr(self, name), (True, False))
+        _require_choice("feature_scaling", self.feature_scaling, get_args(FeatureScaling))
+        _require_choice("target_scaling", self.target_scaling, get_args(TargetScaling))
 
 
 @dataclass(frozen=True)
@@ -100,6 +143,13 @@ class Recipe:
                 f"recipe {self.name!r}: lookback is {self.data.lookback}, beyond the model's "
                 f"{self.model.max_seq_len} positions"
             )
+        model, lookback = self.model, self.data.lookback
+        if model.streams and model.reach is not None and model.reach > lookback:
+            raise InvalidConfig(
+                f"recipe {self.name!r}: {model.n_layers} layers of window {model.window} reach "
+                f"{model.reach} bars back, beyond the lookback of {lookback}: expected a window of "
+                f"at most {_widest_window(lookback, model.n_layers)}"
+            )
 
     @property
     def interval(self) -> Interval:
@@ -109,16 +159,19 @@ class Recipe:
     def with_data(self, **changes: Any) -> "Recipe":  # noqa: ANN401  (DataConfig's own fields)
         """Return the recipe for other candles or windows, its model fitted to them.
 
+        A sliding window that would reach beyond a shorter lookback is narrowed.
+
         Parameters
         ----------
         **changes
             Fields of `DataConfig`.
         """
         data = dataclasses.replace(self.data, **changes)
+        window = self.model.window
+        if window is not None and self.model.streams:
+            window = min(window, _widest_window(data.lookback, self.model.n_layers))
         model = dataclasses.replace(
-            self.model,
-            n_symbols=len(data.symbols),
-            max_seq_len=max(data.lookback, 1),
+            self.model, n_symbols=len(data.symbols), max_seq_len=data.lookback, window=window
         )
         return dataclasses.replace(self, data=data, model=model)
 
@@ -175,16 +228,35 @@ def seed_recipe() -> Recipe:
 
 
 def full_recipe() -> Recipe:
-    """Return what a current GPU trains in minutes: the chapter's size with heads of 64.
+    """Return what a current GPU trains in a minute: the chapter's size, at every bar of a window.
 
-    Wider heads and larger batches use the tensor cores better than the chapter's 8 x 32.
+    Sliding attention with rotary positions reaches back 2,047 bars over its six layers, so a
+    prediction depends on its own window alone and a year of them is one pass. Every bar teaches:
+    a window holds 2,048 targets instead of one, so few windows make a pass. Heads of 64 use the
+    tensor cores better than the chapter's of 32.
     """
     chapter = seed_recipe()
     return dataclasses.replace(
         chapter,
         name="full",
-        model=dataclasses.replace(chapter.model, n_heads=4),
-        train=TrainConfig(epochs=20, warm_epochs=4, batch_size=64, learning_rate=3e-4),
+        model=dataclasses.replace(
+            chapter.model,
+            n_heads=4,
+            span="sliding",
+            window=_widest_window(chapter.data.lookback, chapter.model.n_layers),
+            positions="rotary",
+            supervision="dense",
+            dropout=0.0,
+        ),
+        train=TrainConfig(
+            epochs=20,
+            warm_epochs=4,
+            batch_size=16,
+            learning_rate=3e-4,
+            windows_per_epoch=512,
+            ema_decay=0.99,
+            target_scaling="volatility",
+        ),
     )
 
 
@@ -239,10 +311,21 @@ def _model(data: DataConfig, **changes: Any) -> ModelConfig:  # noqa: ANN401  (M
     )
 
 
+def _widest_window(lookback: int, layers: int) -> int:
+    """Return the widest sliding window with which so many layers see no more than a lookback."""
+    return (lookback - 1) // layers + 1
+
+
 def _cuda_available() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if not isinstance(value, bool | str) or value not in choices:  # 1 is True elsewhere
+        expected = " ".join(str(choice) for choice in choices)
+        raise InvalidConfig(f"{name} is {value!r}: expected one of {expected}")
 
 
 def _require_at_least(least: int, **values: object) -> None:

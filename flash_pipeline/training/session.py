@@ -1,11 +1,14 @@
 """One training from stored windows to a registered challenger, repeated only where it must be."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from flash_pipeline.errors import TrainingDiverged
 from flash_pipeline.settings import Settings
-from flash_pipeline.training.loop import Epoch
+from flash_pipeline.training.checkpoint import Checkpoint
 from flash_pipeline.training.recipes import Recipe
+from flash_pipeline.training.state import Epoch
 from flash_pipeline.training.tracking import (
     CHALLENGER,
     CHAMPION,
@@ -49,6 +52,7 @@ def run_training(
 
     A recipe that was trained on exactly this data already gives its registered version again: so
     a job that was killed after the training goes on from there, and a repeated one adds nothing.
+    A job that was killed during the training goes on from its checkpoint.
 
     Parameters
     ----------
@@ -63,11 +67,12 @@ def run_training(
     ------
     TrackingUnreachable
         If MLflow does not answer; nothing is trained then.
-    TrainingDiverged
-        If the loss becomes NaN or infinite; the run is marked failed, nothing is registered.
+    TrainingDiverged, OutOfMemory, InvalidInput
+        As for `train`; the run is marked failed with the message, nothing is registered.
     """
     registry = Registry(settings)
-    known = None if force else registry.find(recipe.fingerprint(frame.snapshot))
+    fingerprint = recipe.fingerprint(frame.snapshot)
+    known = None if force else registry.find(fingerprint)
     if known is not None:
         registry.point(CHALLENGER, known.version)
         history = tuple(registry.history(known))
@@ -76,10 +81,34 @@ def run_training(
     parent, story = _parent(registry, frame, split, recipe) if warm_start else (None, "cold start")
     champion = registry.at(CHAMPION)
     all_tags = {**tags, "start": story, RIVAL_TAG: champion.version if champion else ""}
-    with track_training(registry, recipe, frame.snapshot, all_tags) as run:
-        training = train(frame, split, recipe, parent=parent, on_epoch=run.log_epoch, progress=True)
+    start = "random weights" if parent is None else f"version {parent.version}"
+    checkpoint = Checkpoint(
+        settings.checkpoints, fingerprint, start, recipe.train.checkpoint_minutes
+    )
+    checkpoint.remove_others()
+    with track_training(registry, recipe, frame.snapshot, all_tags) as run, _kept(checkpoint):
+        training = train(
+            frame,
+            split,
+            recipe,
+            parent=parent,
+            on_epoch=run.log_epoch,
+            progress=True,
+            checkpoint=checkpoint,
+        )
         model = run.register(training)
     return Session(model, training, training.history, story, registry.url(model))
+
+
+@contextmanager
+def _kept(checkpoint: Checkpoint) -> Iterator[None]:
+    """Keep the checkpoint where the block fails, but for a training that would diverge again."""
+    try:
+        yield
+    except TrainingDiverged:
+        checkpoint.remove()
+        raise
+    checkpoint.remove()
 
 
 def _parent(

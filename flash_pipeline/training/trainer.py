@@ -10,11 +10,21 @@ import torch
 from flash_pipeline.market import iso_utc
 from flash_pipeline.model.trader import FlashAttentionTrader
 from flash_pipeline.training.bundle import ModelBundle, Provenance, default_device
-from flash_pipeline.training.loop import Epoch, fit, predict, seeded
+from flash_pipeline.training.checkpoint import Checkpoint
+from flash_pipeline.training.loop import fit, predict
 from flash_pipeline.training.recipes import Recipe
-from flash_pipeline.training.scaler import FeatureScaler, TargetScaler
+from flash_pipeline.training.runtime import fitting_threads, seeded
+from flash_pipeline.training.scaler import FeatureScaler
+from flash_pipeline.training.state import Epoch
+from flash_pipeline.training.targets import (
+    TargetScaler,
+    anchor_volatility,
+    fit_targets,
+    in_units,
+    volatility_of,
+)
 from flash_pipeline.windows.blocks import WindowFrame
-from flash_pipeline.windows.dataset import WindowBatches
+from flash_pipeline.windows.dataset import window_batches
 from flash_pipeline.windows.split import Split
 
 
@@ -32,6 +42,8 @@ class Training:
     """Where it ran."""
     parameters: int
     """Trainable parameters."""
+    resumed: str | None = None
+    """Where a checkpoint let it go on, in words; None where it ran through."""
 
     @property
     def best(self) -> Epoch:
@@ -58,6 +70,7 @@ def train(
     device: torch.device | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     progress: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> Training:
     """Train a model on the training windows of a split.
 
@@ -77,24 +90,31 @@ def train(
         Called after each epoch, to log it.
     progress : bool
         Draw a progress bar, in a terminal only.
+    checkpoint : Checkpoint or None
+        What a killed training goes on from; the caller removes it when the result is safe.
 
     Raises
     ------
+    InvalidInput
+        If a scaled input is NaN or infinite, or a label infinite; named by symbol and time.
     TrainingDiverged
         If the loss becomes NaN or infinite.
+    OutOfMemory
+        If a step does not fit the GPU.
     AttentionUnsupported
         If the recipe's attention backend cannot run here.
     """
     device = device or default_device()
-    features, targets = fit_scalers(frame, split)
-    batches = WindowBatches(
-        frame, features.transform(frame.x_BKSF), targets.transform(frame.y_BKS), device
+    features, targets = fit_scalers(frame, split, recipe)
+    sigma_BKS = volatility_of(frame.x_BKSF, frame.features)
+    batches = window_batches(
+        frame, features.transform(frame.x_BKSF), targets.transform(frame.y_BKS, sigma_BKS), device
     )
-    with seeded(recipe.train.seed):
+    with seeded(recipe.train.seed), fitting_threads(recipe.model.d_model):
         model = FlashAttentionTrader(recipe.model).to(device)
         if parent is not None:
             model.load_state_dict(parent.bundle.weights)
-        history = fit(
+        fitted = fit(
             model,
             batches,
             split.train_N,
@@ -103,10 +123,11 @@ def train(
             epochs=recipe.train.epochs if parent is None else recipe.train.warm_epochs,
             on_epoch=on_epoch,
             progress=progress,
+            checkpoint=checkpoint,
         )
-    outputs_NS = predict(model, batches, split.validation_N)
-    if recipe.model.head == "regression":
-        outputs_NS = targets.inverse(outputs_NS)
+        outputs_NS = predict(model, batches, split.validation_N)
+    sigma_NS = anchor_volatility(frame)[split.validation_N]
+    outputs_NS = in_units(recipe.model, targets, outputs_NS, sigma_NS)
     bundle = ModelBundle(
         config=recipe.model,
         weights={k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()},
@@ -120,15 +141,26 @@ def train(
         prediction_scale=float(np.sqrt(np.mean(outputs_NS.astype(np.float64) ** 2))),
         provenance=_provenance(frame, split, recipe, parent),
     )
-    attention = str(model.attention_choice)
-    return Training(bundle, tuple(history), attention, _name(device), model.n_parameters)
+    return Training(
+        bundle,
+        fitted.history,
+        fitted.attention,
+        _name(device),
+        model.n_parameters,
+        checkpoint.resumed if checkpoint is not None else None,
+    )
 
 
-def fit_scalers(frame: WindowFrame, split: Split) -> tuple[FeatureScaler, TargetScaler]:
+def fit_scalers(
+    frame: WindowFrame, split: Split, recipe: Recipe
+) -> tuple[FeatureScaler, TargetScaler]:
     """Fit the scalers on the bars up to the last training anchor, and on the training labels."""
     seen_T = frame.start_time_T <= frame.anchor_N[split.train_N[-1]]
-    features = FeatureScaler.fit(frame.along_time(frame.x_BKSF)[seen_T])
-    return features, TargetScaler.fit(frame.label_NS[split.train_N])
+    x_TSF = frame.along_time(frame.x_BKSF)[seen_T]
+    features = FeatureScaler.fit(x_TSF, recipe.train.feature_scaling)
+    y_NS, sigma_NS = (v_NS[split.train_N] for v_NS in (frame.label_NS, anchor_volatility(frame)))
+    scaling = recipe.train.target_scaling
+    return features, fit_targets(recipe.model, scaling, y_NS, sigma_NS, frame.horizon)
 
 
 def warm_start_refusal(

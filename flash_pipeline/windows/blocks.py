@@ -306,7 +306,16 @@ def _write(
     described = table.replace_schema_metadata(
         {**(table.schema.metadata or {}), _META: json.dumps(meta).encode()}
     )
-    pq.write_table(described, path, compression="zstd", row_group_size=row_group_size)
+    pq.write_table(
+        described,
+        path,
+        compression="zstd",
+        row_group_size=row_group_size,
+        use_dictionary=False,  # floats hardly repeat: a dictionary of them is larger and slower
+        use_byte_stream_split=[
+            f"{name}.list.element" for name in ("x", "y") if name in table.column_names
+        ],
+    )
 
 
 def _tensor(blocks: pa.Table, name: str) -> npt.NDArray[Any]:

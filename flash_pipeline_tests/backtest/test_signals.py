@@ -5,6 +5,7 @@ from flash_pipeline.backtest import (
     allocation_weights,
     direction_weights,
     hold_cohorts,
+    quantile_weights,
     regression_weights,
     simulate,
 )
@@ -49,10 +50,40 @@ def test_a_logit_is_no_probability(bad):
         direction_weights(np.array([[0.5], [bad]]))
 
 
-def test_an_allocation_is_shared_among_the_symbols():
-    np.testing.assert_allclose(allocation_weights(np.array([[1.0, -0.5]])), [[0.5, -0.25]])
+def test_a_median_is_sized_by_half_its_spread():
+    median_TS = np.array([[0.01, -0.01, 0.05, 0.0]])
+    spread_TS = np.array([[0.04, 0.08, 0.04, 0.04]])
+    weights_TS = quantile_weights(median_TS, spread_TS)
+    np.testing.assert_allclose(weights_TS * 4, [[0.5, -0.25, 1.0, 0.0]])
+
+
+def test_a_median_without_a_spread_takes_no_position():
+    assert quantile_weights(np.array([[0.1, -0.1]]), np.zeros((1, 2))).tolist() == [[0.0, 0.0]]
+
+
+def test_a_spread_is_not_negative_and_belongs_to_its_median():
+    with pytest.raises(InvalidInput, match=r"spread at bar 0, symbol 0 is -0.1"):
+        quantile_weights(np.array([[0.1]]), np.array([[-0.1]]))
+    with pytest.raises(InvalidInput, match=r"shape \(2, 1\): expected the medians', \(1, 2\)"):
+        quantile_weights(np.zeros((1, 2)), np.zeros((2, 1)))
+
+
+def test_an_allocation_is_taken_as_it_is_up_to_its_cap():
+    wanted_TS = np.array([[0.5, -0.25], [1.0, -1.0]])
+    np.testing.assert_allclose(allocation_weights(wanted_TS), [[0.5, -0.25], [0.5, -0.5]])
+    np.testing.assert_allclose(allocation_weights(wanted_TS, 2.0), wanted_TS)
+
+
+def test_an_allocation_beyond_one_by_rounding_alone_is_taken():
+    assert allocation_weights(np.array([[1.0000001]], np.float32)).tolist() == [[1.0]]
     with pytest.raises(InvalidInput, match=r"allocation at bar 0, symbol 0 is 1.1"):
         allocation_weights(np.array([[1.1]]))
+
+
+@pytest.mark.parametrize("cap", [0.0, -1.0, np.nan, np.inf])
+def test_a_gross_cap_is_positive(cap):
+    with pytest.raises(InvalidConfig, match="gross_cap is"):
+        allocation_weights(np.zeros((1, 1)), cap)
 
 
 def test_no_prediction_takes_no_position():
@@ -61,6 +92,7 @@ def test_no_prediction_takes_no_position():
         regression_weights(nan_TS, 1.0),
         direction_weights(nan_TS),
         allocation_weights(nan_TS),
+        quantile_weights(nan_TS, np.ones((1, 2))),
     ):
         assert weights_TS[0, 0] == 0
         assert weights_TS[0, 1] > 0

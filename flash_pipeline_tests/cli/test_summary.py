@@ -43,8 +43,8 @@ def settings(tmp_path):
 def record(settings):
     """Return a function that stores a forecast of both symbols."""
 
-    def record(made_at, version, prediction):
-        fixed = {"interval": "60", "horizon": 2, "head": "regression", "synthetic": True}
+    def record(made_at, version, prediction, head="regression"):
+        fixed = {"interval": "60", "horizon": 2, "head": head, "synthetic": True}
         varying = {"made_at": made_at, "model_version": version, "prediction": prediction}
         rows = [{"symbol": symbol, **fixed, **varying} for symbol in SYMBOLS]
         with open_warehouse(settings.warehouse) as connection:
@@ -60,6 +60,20 @@ def test_the_forecasts_of_the_windows_newest_instant_are_shown(settings, record,
     shown = capsys.readouterr().out
     assert "Forecasts of 2024-01-01T12:00Z, 2 bars ahead, model version 3" in shown
     assert shown.count("+1.250% log return") == 2
+
+
+@pytest.mark.parametrize(
+    ("head", "prediction", "words"),
+    [
+        ("quantile", 0.0125, "+1.250% median log return"),
+        ("direction", 0.625, "62.5% probability of a rise"),
+        ("allocation", -0.25, "-0.25 weight"),
+    ],
+)
+def test_each_head_speaks_its_own_language(settings, record, capsys, head, prediction, words):
+    record(OLDER, "3", prediction, head)
+    print_summary(settings)
+    assert capsys.readouterr().out.count(words) == 2
 
 
 def test_newer_forecasts_than_the_windows_are_not_shown(settings, record, capsys):

@@ -16,7 +16,8 @@ from flash_pipeline.model import ModelConfig
 from flash_pipeline.model.trader import FlashAttentionTrader
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.training.bundle import ModelBundle, Provenance
-from flash_pipeline.training.scaler import FeatureScaler, TargetScaler
+from flash_pipeline.training.scaler import FeatureScaler
+from flash_pipeline.training.targets import RmsScaler
 from flash_pipeline.windows import panel_from_features, write_windows
 
 HOUR_MS = 3_600_000
@@ -97,6 +98,7 @@ def frame(make_frame, store):
 @pytest.fixture(scope="session")
 def make_bundle():
     """Return a maker of models with random weights; a silent one always predicts nothing."""
+    architecture = {field.name for field in dataclasses.fields(ModelConfig)}
 
     def make(*, seed=0, head="regression", lookback=LOOKBACK, silent=False, **changes):
         config = ModelConfig(
@@ -108,6 +110,7 @@ def make_bundle():
             d_ff=16,
             max_seq_len=lookback,
             head=head,
+            **{name: value for name, value in changes.items() if name in architecture},
         )
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
@@ -124,13 +127,13 @@ def make_bundle():
             seen_until=FIRST_MS + 120 * HOUR_MS,
         )
         facts = {field.name for field in dataclasses.fields(Provenance)}
-        own = {name: value for name, value in changes.items() if name not in facts}
+        own = {n: v for n, v in changes.items() if n not in facts | architecture}
         known = {name: value for name, value in changes.items() if name in facts}
         bundle = ModelBundle(
             config=config,
             weights=model.state_dict(),
             features=FeatureScaler(np.zeros(shape, np.float32), np.ones(shape, np.float32)),
-            targets=TargetScaler(np.full(config.n_symbols, 0.02, np.float32)),
+            targets=RmsScaler(np.full(config.n_symbols, 0.02, np.float32)),
             symbols=SYMBOLS,
             feature_names=FEATURE_NAMES,
             interval="60",

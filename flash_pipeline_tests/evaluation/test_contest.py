@@ -17,7 +17,8 @@ from flash_pipeline.evaluation import (
     evaluate_challenger,
     make_forecast,
 )
-from flash_pipeline.evaluation.contest import load_prices, predict_windows, size_positions
+from flash_pipeline.evaluation.trading import predict_windows
+from flash_pipeline.model.config import HeadOptions
 
 HOUR_MS = 3_600_000
 FIRST_MS = 1_704_067_200_000
@@ -86,7 +87,7 @@ def test_the_predictions_are_kept_one_row_per_date_and_symbol(contest, make_bund
     assert rows["symbol"].to_pylist()[:4] == ["BTCUSDT", "ETHUSDT", "SOLUSDT", "BTCUSDT"]
     assert rows["label"].to_pylist() == frame.label_NS[chosen_N].ravel().tolist()
     assert set(rows["model_version"].to_pylist()) == {"2"}
-    predictions_NS = predict_windows(frame, make_bundle(), chosen_N)
+    predictions_NS = predict_windows(frame, make_bundle(), chosen_N).value_NS
     assert rows["prediction"].to_pylist() == predictions_NS.ravel().tolist()
 
 
@@ -118,10 +119,10 @@ def meet_with_gaps(make_store, make_frame, constant_long, tmp_path, monkeypatch)
     """
     asked = []
 
-    def recording(weights_TS, prices, costs):
+    def recording(weights_TS, prices, costs, **options):
         hours = ((prices.start_time_T - FIRST_MS) // HOUR_MS + 1).tolist()
         asked.append(dict(zip(hours, weights_TS.tolist(), strict=True)))
-        return simulate(weights_TS, prices, costs)
+        return simulate(weights_TS, prices, costs, **options)
 
     def meet(absent):
         store = make_store(absent=absent)
@@ -195,6 +196,29 @@ def test_a_model_that_says_nothing_has_the_loss_of_the_naive_answer(
     assert math.isnan(met.challenger.quality["rank_ic"])
 
 
+def test_a_quantile_head_is_measured_by_its_pinball_loss_and_coverage(contest, make_bundle):
+    told = make_bundle(head="quantile")
+    met, report = contest(told)
+    assert met.challenger.head == "quantile 0.05 0.25 0.5 0.75 0.95"
+    assert 0 <= met.challenger.quality["coverage"] <= 1
+    shown = json.loads((report.folder / "metrics.json").read_text())["prediction_quality"]
+    assert shown["Loss (quantile 0.05 0.25 0.5 0.75 0.95)"] == met.challenger.loss > 0
+    assert (
+        shown["Share of returns between the outer quantiles"] == met.challenger.quality["coverage"]
+    )
+
+
+def test_quantiles_of_other_levels_are_compared_by_net_return(contest, make_bundle):
+    few = make_bundle(head="quantile", head_options=HeadOptions(quantiles=(0.1, 0.5, 0.9)))
+    met, _ = contest(make_bundle(head="quantile"), few)
+    assert "net return" in decide_promotion(met, "1").reason
+
+
+def test_an_allocation_is_measured_by_the_sharpe_ratio_of_its_backtest(contest, make_bundle):
+    met, _ = contest(make_bundle(head="allocation"))
+    assert met.challenger.loss == -met.challenger.metrics.sharpe
+
+
 def test_two_models_with_other_target_scales_are_measured_in_one_unit(contest, make_bundle):
     double = make_bundle()
     scaler = dataclasses.replace(double.targets, std_S=double.targets.std_S * 2)
@@ -259,18 +283,6 @@ def test_a_champion_with_a_shorter_lookback_is_comparable(contest, make_bundle):
     assert met.champion.metrics.n_bars == met.anchors
 
 
-def test_a_shorter_lookback_reads_the_newest_bars(frame, make_bundle):
-    short = make_bundle(lookback=8)
-    index_N = np.array([0, 50])
-    assert predict_windows(frame, short, index_N).shape == (2, 3)
-    changed = dataclasses.replace(frame, x_BKSF=frame.x_BKSF.copy())
-    for n in index_N:
-        changed.window(n)[:8] = 0
-    np.testing.assert_array_equal(
-        predict_windows(changed, short, index_N), predict_windows(frame, short, index_N)
-    )
-
-
 def test_a_champion_of_another_head_is_comparable(contest, make_bundle):
     met, _ = contest(make_bundle(), make_bundle(head="direction"))
     assert (met.challenger.head, met.champion.head) == ("regression", "direction")
@@ -297,34 +309,12 @@ def test_the_live_forecast_is_the_backtests_prediction_for_the_same_hour(
     assert {row["symbol"]: row["prediction"] for row in live} == pytest.approx(told, rel=1e-4)
 
 
-def test_a_position_is_held_for_the_horizon(make_bundle):
-    predictions_NS = np.zeros((8, 3), np.float32)
-    predictions_NS[2] = [0.04, -0.04, 0.02]
-    weights_NS = size_positions(make_bundle(), predictions_NS)
-    np.testing.assert_allclose(weights_NS[2:6], [[1 / 12, -1 / 12, 1 / 24]] * 4, rtol=1e-6)
-    assert not weights_NS[[0, 1, 6, 7]].any()
-
-
-@pytest.mark.parametrize(
-    ("head", "prediction", "weight"),
-    [("direction", 1.0, 1 / 12), ("direction", 0.25, -1 / 24), ("allocation", 1.0000001, 1 / 12)],
-)
-def test_each_head_has_its_own_rule_of_size(make_bundle, head, prediction, weight):
-    weights_NS = size_positions(make_bundle(head=head), np.full((1, 3), prediction, np.float32))
-    np.testing.assert_allclose(weights_NS, weight, rtol=1e-6)
-
-
-def test_prices_are_aligned_by_time_and_carried_over_a_gap(make_store, frame):
-    store = make_store(absent={"ETHUSDT": {130, 131}})
-    index_N = np.flatnonzero((frame.made_at_N >= hour(120)) & frame.known_N)
-    prices = load_prices(frame, store, index_N)
-    assert prices.start_time_T.tolist() == frame.anchor_N[index_N].tolist()
-    assert prices.symbols == frame.symbols
-    stored = store.read_all("ETHUSDT").to_pylist()
-    close_at = {row["start_time"]: row["close"] for row in stored}
-    for start, close in zip(prices.start_time_T, prices.close_TS[:, 1], strict=True):
-        known = start if start in close_at else hour(129)
-        assert close == close_at[known]
+def test_an_allocation_model_may_use_the_leverage_of_its_cap(contest, make_bundle):
+    options = HeadOptions(gross_cap=2.5)
+    bundle = make_bundle(head="allocation", silent=True, head_options=options)
+    full = {**bundle.weights, "head.linear.bias": torch.full((3,), 20.0)}
+    met, _ = contest(dataclasses.replace(bundle, weights=full))
+    assert 2 < met.challenger.metrics.mean_gross_exposure <= 2.5
 
 
 def test_a_contest_comes_back_as_it_was_saved(contest, make_bundle, tmp_path):

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from flash_pipeline.evaluation import figures
 from flash_pipeline.evaluation.figures import PricePath, forecast_chart
 
 HOUR_MS = 3_600_000
@@ -19,11 +21,22 @@ def chart(*, symbols=("BTCUSDT", "ETHUSDT"), head="regression", synthetic=True, 
     )
 
 
-@pytest.mark.parametrize("head", ["regression", "direction", "allocation"])
+@pytest.mark.parametrize("head", ["regression", "direction", "allocation", "quantile"])
 def test_a_forecast_is_drawn_for_every_head_1350_pixels_wide(head):
     png = chart(head=head)
     assert png.startswith(b"\x89PNG")
     assert int.from_bytes(png[16:20], "big") == 1350
+
+
+def test_the_median_of_a_quantile_head_is_drawn_as_a_price_and_a_weight_is_not():
+    assert figures._words("quantile", 0.01) == "median +1.01%"
+    assert lines_of("quantile") == lines_of("regression") == lines_of("allocation") + 1
+
+
+def lines_of(head):
+    axes = Figure().subplots()
+    figures._draw(axes, PricePath(np.arange(3) * HOUR_MS, np.ones(3), 0.1), head, HOUR_MS)
+    return len(axes.lines)
 
 
 def test_equal_forecasts_make_equal_pictures_and_others_do_not():

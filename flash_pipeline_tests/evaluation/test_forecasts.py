@@ -38,7 +38,8 @@ def rows_of(warehouse, where="true"):
 def test_a_forecast_has_one_row_per_symbol_made_at_the_newest_close(at, make_bundle):
     frame, bundle = at(200), make_bundle()
     rows = make_forecast(frame, "3", bundle).to_pylist()
-    predictions_S = predict_windows(frame, bundle, np.array([len(frame.anchor_N) - 1]))[0]
+    newest = np.array([len(frame.anchor_N) - 1])
+    predictions_S = predict_windows(frame, bundle, newest).value_NS[0]
     assert rows == [
         {
             "symbol": symbol,
@@ -52,6 +53,14 @@ def test_a_forecast_has_one_row_per_symbol_made_at_the_newest_close(at, make_bun
         }
         for symbol, prediction in zip(frame.symbols, predictions_S, strict=True)
     ]
+
+
+def test_the_forecast_of_a_quantile_head_is_its_median(at, make_bundle):
+    frame, bundle = at(200), make_bundle(head="quantile")
+    told = predict_windows(frame, bundle, np.array([len(frame.anchor_N) - 1]))
+    rows = make_forecast(frame, "3", bundle).to_pylist()
+    assert {row["head"] for row in rows} == {"quantile"}
+    assert [row["prediction"] for row in rows] == told.quantiles_NSQ[0, :, 2].tolist()
 
 
 def test_a_symbol_whose_newest_bar_is_missing_gets_no_row(at, make_bundle):

@@ -1,11 +1,18 @@
-"""Shape letters: N anchors, S symbols."""
+"""Shape letters: N anchors, S symbols, Q quantile levels."""
 
 import math
 
 import numpy as np
 import pytest
 
-from flash_pipeline.evaluation.quality import cross_sectional_ic, hit_rate, r2_against_zero, rank_ic
+from flash_pipeline.evaluation.quality import (
+    coverage,
+    cross_sectional_ic,
+    hit_rate,
+    pinball,
+    r2_against_zero,
+    rank_ic,
+)
 
 NAN = math.nan
 
@@ -89,3 +96,33 @@ def test_r2_is_the_mean_of_the_symbols_and_leaves_unknowns_out():
 
 def test_r2_of_labels_that_are_all_zero_is_nan():
     assert math.isnan(r2_against_zero(columns([1.0]), columns([0.0])))
+
+
+def test_the_pinball_loss_by_hand():
+    quantiles_NSQ = np.array([[[-1.0, 0.0, 2.0]], [[0.0, 1.0, 2.0]]])
+    labels_NS = columns([1.0, -1.0])
+    first = 0.1 * 2 + 0.5 * 1 + 0.1 * 1  # over, over, under
+    second = 0.9 * 1 + 0.5 * 2 + 0.1 * 3  # under all three
+    loss = pinball(quantiles_NSQ, labels_NS, (0.1, 0.5, 0.9))
+    assert loss == pytest.approx((first + second) / 2)
+
+
+def test_the_pinball_loss_leaves_unknown_labels_out():
+    quantiles_NSQ = np.zeros((2, 1, 1))
+    assert pinball(quantiles_NSQ, columns([NAN, 2.0]), (0.5,)) == 1.0
+
+
+def test_the_median_has_half_the_absolute_error_as_its_pinball_loss():
+    labels_NS = np.random.default_rng(0).normal(size=(9, 2))
+    assert pinball(np.zeros((9, 2, 1)), labels_NS, (0.5,)) == pytest.approx(
+        np.abs(labels_NS).mean() / 2
+    )
+
+
+def test_coverage_counts_the_known_labels_between_the_outer_quantiles():
+    quantiles_NSQ = np.tile([-1.0, 0.0, 1.0], (5, 1, 1))
+    assert coverage(quantiles_NSQ, columns([-2.0, -1.0, 0.5, 1.5, NAN])) == 0.5
+
+
+def test_coverage_of_nothing_is_nan():
+    assert math.isnan(coverage(np.zeros((2, 1, 3)), columns([NAN, NAN])))

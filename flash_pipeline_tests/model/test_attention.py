@@ -8,10 +8,19 @@ import pytest
 import torch
 
 from flash_pipeline.errors import AttentionUnsupported, InvalidInput
-from flash_pipeline.model import kernels
-from flash_pipeline.model.attention import attend
+from flash_pipeline.model import attention
+from flash_pipeline.model.attention import attend, choose_backend
+from flash_pipeline.model.kernels import flash, reference_attention
+from flash_pipeline.model.refusals import AttentionCall
 
-BACKENDS = ["sdpa", "reference"]
+BACKENDS = ["sdpa", "tiled", "reference"]
+
+SPANS = {
+    "full": {},
+    "causal": {"causal": True},
+    "sliding": {"causal": True, "window": 5},
+    "one bar": {"causal": True, "window": 1},
+}
 
 MASKS = {
     "none": None,
@@ -29,7 +38,7 @@ def draw_qkv(dtype=torch.float32, shape=(3, 12, 2, 8)):
     ]
 
 
-def token_by_token(q_BTHD, k_BTHD, v_BTHD, mask_BT, causal):
+def token_by_token(q_BTHD, k_BTHD, v_BTHD, mask_BT, causal=False, window=None):
     """Compute attention one query at a time, over the keys that it may see."""
     o_BTHD = torch.zeros_like(q_BTHD)
     n_rows, n_bars = q_BTHD.shape[:2]
@@ -37,7 +46,7 @@ def token_by_token(q_BTHD, k_BTHD, v_BTHD, mask_BT, causal):
         for t in range(n_bars):
             keys = [
                 s
-                for s in range(t + 1 if causal else n_bars)
+                for s in range(max(0, t + 1 - window) if window else 0, t + 1 if causal else n_bars)
                 if mask_BT is None or (mask_BT[b, s] and mask_BT[b, t])
             ]
             if keys:
@@ -47,12 +56,12 @@ def token_by_token(q_BTHD, k_BTHD, v_BTHD, mask_BT, causal):
     return o_BTHD
 
 
-def plain_attention(q_BTHD, k_BTHD, v_BTHD, mask_BT, causal):
+def plain_attention(q_BTHD, k_BTHD, v_BTHD, mask_BT, causal=False, window=None):
     """Compute attention by PyTorch's own operations, in the dtype of the inputs."""
     n_bars = q_BTHD.shape[1]
     seen_B1TT = torch.ones(1, 1, n_bars, n_bars, dtype=torch.bool)
     if causal:
-        seen_B1TT = seen_B1TT.tril()
+        seen_B1TT = seen_B1TT.tril().triu(1 - (window or n_bars))
     if mask_BT is not None:
         seen_B1TT = seen_B1TT & mask_BT[:, None, :, None] & mask_BT[:, None, None, :]
     scores_BHTT = torch.einsum("bthd,bshd->bhts", q_BTHD / math.sqrt(q_BTHD.shape[-1]), k_BTHD)
@@ -69,35 +78,35 @@ def output_and_gradients(attention, dtype, n_bars=12):
     return [x.detach().double() for x in (o_BTHD, *gradients)]
 
 
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("span", SPANS)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_attention_is_what_a_loop_over_the_tokens_computes(backend, mask, causal):
+def test_attention_is_what_a_loop_over_the_tokens_computes(backend, mask, span):
     mask_BT = MASKS[mask]
     ours = output_and_gradients(
-        lambda q, k, v: attend(q, k, v, key_mask_BT=mask_BT, causal=causal, backend=backend),
+        lambda q, k, v: attend(q, k, v, key_mask_BT=mask_BT, **SPANS[span], backend=backend),
         torch.float64,
     )
     exact = output_and_gradients(
-        lambda q, k, v: token_by_token(q, k, v, mask_BT, causal), torch.float64
+        lambda q, k, v: token_by_token(q, k, v, mask_BT, **SPANS[span]), torch.float64
     )
     torch.testing.assert_close(ours, exact)
 
 
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("span", ["full", "causal", "sliding"])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_float32_errs_at_most_twice_as_much_as_plain_pytorch(backend, masked, causal):
+def test_float32_errs_at_most_twice_as_much_as_plain_pytorch(backend, masked, span):
     # Enough bars for a steady root mean square: fused kernels round the gradients of queries
     # that see a key or two, which plain PyTorch gets right by luck.
     n_bars = 200
     mask_BT = torch.arange(n_bars) >= torch.tensor([[0], [70], [200]]) if masked else None
 
     def plain(q_BTHD, k_BTHD, v_BTHD):
-        return plain_attention(q_BTHD, k_BTHD, v_BTHD, mask_BT, causal)
+        return plain_attention(q_BTHD, k_BTHD, v_BTHD, mask_BT, **SPANS[span])
 
     def ours(q_BTHD, k_BTHD, v_BTHD):
-        return attend(q_BTHD, k_BTHD, v_BTHD, key_mask_BT=mask_BT, causal=causal, backend=backend)
+        return attend(q_BTHD, k_BTHD, v_BTHD, key_mask_BT=mask_BT, **SPANS[span], backend=backend)
 
     exact_xs = output_and_gradients(plain, torch.float64, n_bars)
     plain_xs = output_and_gradients(plain, torch.float32, n_bars)
@@ -107,12 +116,12 @@ def test_float32_errs_at_most_twice_as_much_as_plain_pytorch(backend, masked, ca
         assert (our_x - exact_x).square().mean().sqrt() <= 2 * plain_error
 
 
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("span", SPANS)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_row_without_any_token_gives_zeros_and_zero_gradients(backend, causal):
+def test_a_row_without_any_token_gives_zeros_and_zero_gradients(backend, span):
     mask_BT = MASKS["an empty row"]
     o_BTHD, *gradients = output_and_gradients(
-        lambda q, k, v: attend(q, k, v, key_mask_BT=mask_BT, causal=causal, backend=backend),
+        lambda q, k, v: attend(q, k, v, key_mask_BT=mask_BT, **SPANS[span], backend=backend),
         torch.float32,
     )
     for x_BTHD in (o_BTHD, *gradients):
@@ -153,7 +162,7 @@ def test_the_output_has_the_dtype_of_the_queries_under_autocast_too(backend, dty
     assert inside_BTHD.equal(outside_BTHD)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["sdpa", "reference"])
 def test_dropout_drops_weights_and_keeps_the_mean(backend):
     torch.manual_seed(0)
     q_BTHD = torch.zeros(1, 64, 2, 8)
@@ -166,21 +175,21 @@ def test_dropout_drops_weights_and_keeps_the_mean(backend):
 def test_reference_weights_are_those_before_dropout():
     torch.manual_seed(0)
     q_BTHD, k_BTHD, v_BTHD = draw_qkv()
-    _, dropped_BHTT = kernels.reference_attention(q_BTHD, k_BTHD, v_BTHD, dropout_p=0.5)
-    _, weights_BHTT = kernels.reference_attention(q_BTHD, k_BTHD, v_BTHD)
+    _, dropped_BHTT = reference_attention(q_BTHD, k_BTHD, v_BTHD, dropout_p=0.5)
+    _, weights_BHTT = reference_attention(q_BTHD, k_BTHD, v_BTHD)
     assert dropped_BHTT.equal(weights_BHTT)
     torch.testing.assert_close(dropped_BHTT.sum(-1), torch.ones(3, 2, 12))
 
 
 def test_reference_weights_of_absent_tokens_are_zeros():
     mask_BT = MASKS["an empty row"]
-    _, weights_BHTT = kernels.reference_attention(*draw_qkv(), key_mask_BT=mask_BT)
+    _, weights_BHTT = reference_attention(*draw_qkv(), key_mask_BT=mask_BT)
     sums_BHT = mask_BT[:, None].expand(3, 2, 12).float()
     torch.testing.assert_close(weights_BHTT.sum(-1), sums_BHT)
     assert weights_BHTT[:, 0][~(mask_BT[:, :, None] & mask_BT[:, None, :])].eq(0).all()
 
 
-def packed_attention(q_NHD, k_NHD, v_NHD, starts, _, longest, __, dropout_p, *, causal):
+def packed_attention(q_NHD, k_NHD, v_NHD, starts, _, longest, __, dropout_p, *, causal, **_more):
     """Stand in for flash_attn_varlen_func on a CPU: each sequence by itself."""
     assert dropout_p == 0.0
     assert starts.dtype == torch.int32
@@ -198,14 +207,14 @@ def packed_attention(q_NHD, k_NHD, v_NHD, starts, _, longest, __, dropout_p, *, 
 @pytest.mark.parametrize("mask", ["left padding", "gaps", "an empty row"])
 def test_masked_rows_are_packed_for_flash_attn_and_put_back(monkeypatch, mask, causal):
     package = SimpleNamespace(flash_attn_varlen_func=packed_attention)
-    monkeypatch.setattr(kernels, "flash_attn_package", lambda: package)
+    monkeypatch.setattr(flash, "flash_attn_package", lambda: package)
     mask_BT = MASKS[mask]
     exact = output_and_gradients(
         lambda q, k, v: token_by_token(q, k, v, mask_BT, causal), torch.float64
     )
     packed = output_and_gradients(
-        lambda q, k, v: kernels.flash_kernel(
-            q, k, v, key_mask_BT=mask_BT, causal=causal, dropout_p=0.0
+        lambda q, k, v: flash.flash_kernel(
+            q, k, v, key_mask_BT=mask_BT, causal=causal, window=None, dropout_p=0.0
         ),
         torch.float64,
     )
@@ -214,11 +223,11 @@ def test_masked_rows_are_packed_for_flash_attn_and_put_back(monkeypatch, mask, c
 
 
 def test_a_batch_of_empty_rows_never_reaches_flash_attn(monkeypatch):
-    monkeypatch.setattr(kernels, "flash_attn_package", SimpleNamespace)
+    monkeypatch.setattr(flash, "flash_attn_package", SimpleNamespace)
     mask_BT = torch.zeros(3, 12, dtype=torch.bool)
     results = output_and_gradients(
-        lambda q, k, v: kernels.flash_kernel(
-            q, k, v, key_mask_BT=mask_BT, causal=False, dropout_p=0.0
+        lambda q, k, v: flash.flash_kernel(
+            q, k, v, key_mask_BT=mask_BT, causal=False, window=None, dropout_p=0.0
         ),
         torch.float32,
     )
@@ -236,6 +245,8 @@ def test_flash_attn_refuses_float32_and_says_what_it_takes():
         ({"key_mask_BT": torch.ones(3, 11, dtype=torch.bool)}, r"key_mask has the shape \(3, 11\)"),
         ({"key_mask_BT": torch.ones(3, 12)}, r"key_mask is torch\.float32: expected torch\.bool"),
         ({"dropout_p": 1.0}, r"dropout_p is 1\.0"),
+        ({"window": 3}, r"window is 3 with causal=False: expected at least 1, with causal=True"),
+        ({"window": 0, "causal": True}, "window is 0 with causal=True"),
         ({"q_BTHD": torch.zeros(3, 12, 8)}, r"q has the shape \(3, 12, 8\)"),
         ({"k_BTHD": torch.zeros(3, 13, 2, 8)}, r"k has the shape \(3, 13, 2, 8\): expected q's"),
         ({"v_BTHD": torch.zeros(3, 12, 2, 8).half()}, r"v is torch\.float16: expected q's"),
@@ -247,3 +258,26 @@ def test_arguments_that_do_not_fit_are_refused(changes, message):
     operands = [arguments.pop(name) for name in names]
     with pytest.raises(InvalidInput, match=message):
         attend(*operands, **arguments, backend="sdpa")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_query_of_a_sliding_window_sees_so_many_bars_and_its_own(backend):
+    q_BTHD, k_BTHD, v_BTHD = (x.detach() for x in draw_qkv())
+    before_BTHD = attend(q_BTHD, k_BTHD, v_BTHD, causal=True, window=3, backend=backend)
+    k_BTHD[:, 4], v_BTHD[:, 4] = 9.0, 9.0
+    after_BTHD = attend(q_BTHD, k_BTHD, v_BTHD, causal=True, window=3, backend=backend)
+    changed = ~after_BTHD.isclose(before_BTHD, rtol=0, atol=1e-6).all(-1).all(-1).all(0)
+    assert changed.nonzero().flatten().tolist() == [4, 5, 6]
+
+
+def test_a_window_as_long_as_the_series_is_the_causal_span():
+    qkv = draw_qkv()
+    wide_BTHD = attend(*qkv, causal=True, window=12, backend="reference")
+    assert wide_BTHD.equal(attend(*qkv, causal=True, backend="reference"))
+
+
+def test_a_choice_made_before_is_not_made_again(monkeypatch):
+    qkv = draw_qkv()
+    choice = choose_backend(AttentionCall(qkv[0].device, torch.float32, 8, 12), "reference")
+    monkeypatch.setattr(attention, "choose_backend", None)
+    assert attend(*qkv, backend=choice).isfinite().all()

@@ -12,13 +12,15 @@ from flash_pipeline.features import FEATURE_NAMES
 from flash_pipeline.market import Interval
 from flash_pipeline.model import ModelConfig
 from flash_pipeline.training.recipes import DataConfig, Recipe, TrainConfig
-from flash_pipeline.training.trainer import train
+from flash_pipeline.training.targets import volatility_of
+from flash_pipeline.training.trainer import fit_scalers, train
 from flash_pipeline.windows import (
     Panel,
     SplitConfig,
     chronological_split,
     write_windows,
 )
+from flash_pipeline.windows.dataset import WindowBatches
 
 HOUR_MS = 3_600_000
 FIRST_MS = 1_704_067_200_000  # 2024-01-01T00:00Z
@@ -71,32 +73,49 @@ def split(frame):
     return chronological_split(frame, SplitConfig())
 
 
+def tiny_recipe(**changes):
+    """Return a recipe for the planted market; changes are fields of its model and training."""
+    model = ModelConfig(
+        n_symbols=2,
+        n_features=len(FEATURE_NAMES),
+        d_model=8,
+        n_heads=2,
+        n_layers=1,
+        d_ff=16,
+        max_seq_len=LOOKBACK,
+    )
+    fitting = TrainConfig(epochs=3, warm_epochs=2, batch_size=32, learning_rate=1e-2)
+    own = {field.name for field in dataclasses.fields(ModelConfig)}
+    return Recipe(
+        name="tiny",
+        data=DataConfig(symbols=SYMBOLS, lookback=LOOKBACK, horizon=1),
+        model=dataclasses.replace(model, **{k: v for k, v in changes.items() if k in own}),
+        train=dataclasses.replace(fitting, **{k: v for k, v in changes.items() if k not in own}),
+    )
+
+
+DENSE = {
+    "span": "sliding",
+    "window": LOOKBACK,
+    "positions": "rotary",
+    "supervision": "dense",
+}
+"""Changes that make the tiny model learn at every bar."""
+
+
 @pytest.fixture(scope="session")
 def make_recipe():
     """Return a maker of recipes for the planted market, by fields of the model and training."""
+    return tiny_recipe
 
-    def make(**changes):
-        model = ModelConfig(
-            n_symbols=2,
-            n_features=len(FEATURE_NAMES),
-            d_model=8,
-            n_heads=2,
-            n_layers=1,
-            d_ff=16,
-            max_seq_len=LOOKBACK,
-        )
-        fitting = TrainConfig(epochs=3, warm_epochs=2, batch_size=32, learning_rate=1e-2)
-        own = {field.name for field in dataclasses.fields(ModelConfig)}
-        return Recipe(
-            name="tiny",
-            data=DataConfig(symbols=SYMBOLS, lookback=LOOKBACK, horizon=1),
-            model=dataclasses.replace(model, **{k: v for k, v in changes.items() if k in own}),
-            train=dataclasses.replace(
-                fitting, **{k: v for k, v in changes.items() if k not in own}
-            ),
-        )
 
-    return make
+@pytest.fixture(scope="session")
+def batches(frame, split):
+    """Return the planted windows, scaled."""
+    features, targets = fit_scalers(frame, split, tiny_recipe())
+    sigma_BKS = volatility_of(frame.x_BKSF, frame.features)
+    y_BKS = targets.transform(frame.y_BKS, sigma_BKS)
+    return WindowBatches(frame, features.transform(frame.x_BKSF), y_BKS, CPU)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from flash_pipeline.market import Interval
-from flash_pipeline.training.bundle import ModelBundle, Predictor
+from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.predictor import Predictor
 from flash_pipeline.training.recipes import demo_recipe
 from flash_pipeline.training.trainer import train
 from flash_pipeline.windows import Panel, chronological_split, write_windows

@@ -4,21 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from flash_pipeline.errors import TrainingDiverged
+from flash_pipeline.errors import OutOfMemory, TrainingDiverged
 from flash_pipeline.model.trader import FlashAttentionTrader
-from flash_pipeline.training.loop import evaluate, fit, predict, seeded
-from flash_pipeline.training.trainer import fit_scalers
-from flash_pipeline.windows.dataset import WindowBatches
-
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def batches(frame, split):
-    features, targets = fit_scalers(frame, split)
-    return WindowBatches(
-        frame, features.transform(frame.x_BKSF), targets.transform(frame.y_BKS), CPU
-    )
+from flash_pipeline.training.loop import evaluate, fit, predict
+from flash_pipeline.training.optimizer import cosine
+from flash_pipeline.training.runtime import seeded
+from flash_pipeline_tests.training.conftest import DENSE
 
 
 @pytest.fixture
@@ -30,7 +21,7 @@ def run(batches, split, make_recipe):
         with seeded(recipe.train.seed):
             model = FlashAttentionTrader(recipe.model)
             before = {name: weight.clone() for name, weight in model.state_dict().items()}
-            history = fit(
+            fitted = fit(
                 model,
                 batches,
                 split.train_N,
@@ -39,7 +30,7 @@ def run(batches, split, make_recipe):
                 epochs=epochs,
                 on_epoch=lambda epoch: on_epoch(model, epoch),
             )
-        return model, history, before
+        return model, list(fitted.history), before
 
     return run
 
@@ -62,13 +53,11 @@ def test_every_epoch_is_told_as_it_ends(run):
     assert [epoch.number for epoch in history] == [1, 2, 3]
 
 
-def test_the_learning_rate_rises_then_falls_to_zero_along_a_half_cosine(run):
-    # One step per epoch, and 40 steps have 2 of warm-up.
+def test_the_learning_rate_of_each_step_is_that_of_the_schedule(run):
+    # One step per epoch.
     _, history, _ = run(epochs=40, windows_per_epoch=2, learning_rate=1e-3)
     rates = [epoch.learning_rate for epoch in history]
-    cosine = [0.5e-3 * (1 + math.cos(math.pi * (step - 2) / 38)) for step in range(2, 41)]
-    assert rates == pytest.approx([1e-3, *cosine])
-    assert rates[-1] == 0
+    assert rates == [1e-3 * cosine(step, 40) for step in range(40)]
 
 
 @pytest.mark.parametrize(("epochs", "share"), [(1, 1.0), (40, 0.5)])
@@ -106,56 +95,126 @@ def test_matrices_decay_and_biases_norms_and_positions_do_not(run):
         torch.testing.assert_close(weight, before[name] * keep, rtol=1e-5, atol=1e-6)
 
 
-def test_a_pass_draws_no_more_windows_than_asked_for(batches, run, monkeypatch):
+@pytest.fixture
+def drawn(batches, monkeypatch):
+    """Return the lists of windows that are cut for training, as they are cut."""
     drawn = []
     batch = type(batches).batch
 
-    def counted(self, index_N):
-        drawn.append(len(index_N))
-        return batch(self, index_N)
-
-    monkeypatch.setattr(type(batches), "batch", counted)
-    run(epochs=1, windows_per_epoch=40, batch_size=32)
-    assert drawn[:2] == [32, 8]
-
-
-def test_every_training_window_is_seen_once_per_pass(batches, split, run, monkeypatch):
-    seen = []
-    batch = type(batches).batch
-
-    def recorded(self, index_N):
+    def recorded(self, index_N, **options):
         if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
-            seen.extend(index_N.tolist())
-        return batch(self, index_N)
+            drawn.append(index_N.tolist())
+        return batch(self, index_N, **options)
 
     monkeypatch.setattr(type(batches), "batch", recorded)
-    run(epochs=1)
-    trained = seen[: len(split.train_N)]
-    assert sorted(trained) == split.train_N.tolist()
-    assert trained != split.train_N.tolist()
-    assert sorted(seen[len(split.train_N) :]) == split.validation_N.tolist()
+    return drawn
+
+
+def test_all_batches_have_one_size_and_a_pass_leaves_out_what_is_left_over(run, drawn):
+    run(epochs=2, windows_per_epoch=70, batch_size=32)
+    assert [len(part) for part in drawn] == [32, 32, 32, 32]
+
+
+def test_a_pass_of_fewer_windows_than_a_batch_is_one_step(run, drawn):
+    run(epochs=2, windows_per_epoch=5, batch_size=32)
+    assert [len(part) for part in drawn] == [5, 5]
+
+
+def test_a_pass_goes_through_training_windows_once_in_another_order_each(run, split, drawn):
+    run(epochs=2, batch_size=32)
+    steps = len(split.train_N) // 32
+    one, other = ([n for part in parts for n in part] for parts in (drawn[:steps], drawn[steps:]))
+    for seen in (one, other):
+        assert len(seen) == len(set(seen)) == steps * 32
+        assert set(seen) <= set(split.train_N.tolist())
+    assert one != other
+    assert one != sorted(one)
+    assert set(one) != set(other), "other windows are left over in each pass"
+
+
+def test_a_step_goes_through_its_micro_batches(run, drawn):
+    run(epochs=1, windows_per_epoch=32, batch_size=32, accumulation=4)
+    assert [len(part) for part in drawn] == [8, 8, 8, 8]
+
+
+def test_accumulation_changes_no_more_than_rounding(run):
+    _, whole, _ = run(epochs=2, dropout=0.0)
+    _, parted, _ = run(epochs=2, dropout=0.0, accumulation=4)
+    for one, other in zip(whole, parted, strict=True):
+        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-4)
+        assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-4)
+
+
+def test_activation_checkpointing_changes_nothing_but_memory(run):
+    _, history, _ = run(epochs=2, dropout=0.2)
+    _, again, _ = run(epochs=2, dropout=0.2, activation_checkpointing=True)
+    for one, other in zip(history, again, strict=True):
+        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_stops_the_training_with_its_epoch(run, poison):
+def test_a_loss_that_is_not_finite_stops_the_training_with_its_epoch_and_step(run, poison):
     def spoil(model, epoch):
         if epoch.number == 2:
             torch.nn.init.constant_(model.head.linear.bias, poison)
 
     told = []
-    with pytest.raises(TrainingDiverged, match=r"epoch 3: training loss .*lower the learning rate"):
+    message = r"epoch 3, step 1 of \d+: the loss is (nan|inf): .*lower the learning rate"
+    with pytest.raises(TrainingDiverged, match=message):
         run(epochs=5, on_epoch=lambda m, e: (spoil(m, e), told.append(e.number)))
     assert told == [1, 2]
 
 
-def test_an_infinite_label_stops_the_training(frame, split, batches, make_recipe):
-    y_BKS = np.zeros_like(frame.y_BKS)
-    y_BKS[0, 7, 0] = math.inf
-    spoiled = WindowBatches(frame, np.nan_to_num(frame.x_BKSF), y_BKS, CPU)
-    recipe = make_recipe()
-    model = FlashAttentionTrader(recipe.model)
-    with pytest.raises(TrainingDiverged, match=r"epoch 1: training loss (inf|nan)"):
-        fit(model, spoiled, split.train_N, split.validation_N, recipe.train, epochs=2)
+def test_the_step_named_is_the_first_that_is_not_finite(run, drawn, batches, monkeypatch):
+    batch = type(batches).batch
+
+    def spoiled(self, index_N, **options):
+        x_NLI, valid_NL, y = batch(self, index_N, **options)
+        return x_NLI, valid_NL, y + math.inf if len(drawn) == 4 else y
+
+    monkeypatch.setattr(type(batches), "batch", spoiled)
+    with pytest.raises(TrainingDiverged, match="epoch 1, step 4 of 6: the loss is inf"):
+        run(epochs=1)
+
+
+def test_a_validation_loss_that_is_not_finite_stops_the_training_too(run, batches, monkeypatch):
+    monkeypatch.setattr("flash_pipeline.training.loop.evaluate", lambda *_: math.inf)
+    with pytest.raises(TrainingDiverged, match="epoch 1, validation after step 6: the loss is inf"):
+        run(epochs=1)
+
+
+def test_a_lack_of_memory_is_told_with_the_step_that_it_happened_in(run, batches, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(type(batches), "batch", full)
+    with pytest.raises(OutOfMemory, match="a step on 32 windows x 8 bars"):
+        run(epochs=1)
+
+
+def test_the_averaged_weights_are_the_ones_judged_and_kept(run, batches, split):
+    told = []
+    model, history, _ = run(
+        epochs=1, ema_decay=0.9, on_epoch=lambda m, _: told.append(m.head.linear.weight.clone())
+    )
+    assert not told[0].equal(model.head.linear.weight), "training goes on from its own weights"
+    assert evaluate(model, batches, split.validation_N) == history[0].validation_loss
+
+
+def test_the_average_does_not_touch_the_training(run):
+    _, plain, _ = run(epochs=3)
+    _, averaged, _ = run(epochs=3, ema_decay=0.9)
+    assert [e.train_loss for e in plain] == [e.train_loss for e in averaged]
+    assert [e.validation_loss for e in plain] != [e.validation_loss for e in averaged]
+
+
+def test_a_dense_model_is_taught_at_every_bar_and_judged_at_the_last(run, batches, split):
+    model, history, _ = run(epochs=3, dropout=0.0, **DENSE)
+    assert history[-1].train_loss < history[0].train_loss
+    x_NLI, valid_NL, y_NS = batches.batch(torch.from_numpy(split.validation_N))
+    last_NS = model.eval()(x_NLI, valid_NL)[:, -1]
+    judged = model.loss(last_NS, y_NS).item()
+    assert evaluate(model, batches, split.validation_N) == pytest.approx(judged, rel=1e-5)
 
 
 def test_the_evaluation_is_without_dropout(run, batches, split):
@@ -178,13 +237,3 @@ def test_predictions_follow_the_order_of_the_index(run, batches):
     forward_NS = predict(model, batches, np.arange(10))
     backward_NS = predict(model, batches, np.arange(10)[::-1].copy())
     np.testing.assert_allclose(forward_NS, backward_NS[::-1], rtol=1e-4, atol=1e-6)
-
-
-def test_a_seeded_block_gives_the_random_state_back():
-    torch.manual_seed(1)
-    before = torch.get_rng_state()
-    with seeded(7):
-        first = torch.rand(3)
-    assert torch.get_rng_state().equal(before)
-    with seeded(7):
-        assert torch.rand(3).equal(first)

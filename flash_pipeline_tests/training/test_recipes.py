@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from flash_pipeline.errors import InvalidConfig, InvalidInterval, InvalidSymbol, UnknownRecipe
+from flash_pipeline.model.config import HeadOptions
 from flash_pipeline.settings import RECIPE_CHOICES
 from flash_pipeline.training.recipes import (
     RECIPES,
@@ -48,11 +49,37 @@ def test_the_seed_recipe_has_the_chapters_numbers():
     assert recipe.train.epochs == 50
 
 
-def test_the_full_recipe_is_the_chapters_size_with_heads_of_64():
+def test_the_full_recipe_is_the_chapters_size_taught_at_every_bar():
     full, chapter = full_recipe(), seed_recipe()
-    assert full.model == dataclasses.replace(chapter.model, n_heads=4)
-    assert full.model.head_size == 64
+    for name in ("d_model", "d_ff", "n_layers", "head"):
+        assert getattr(full.model, name) == getattr(chapter.model, name)
+    assert full.model.head_size in (64, 128)
+    assert full.model.streams
+    assert full.model.supervision == "dense"
+    assert full.model.reach == 2047
+    assert full.model.dropout == 0
+    assert full.train.ema_decay is not None
     assert full.data == chapter.data
+
+
+def test_a_streaming_model_that_reaches_beyond_the_lookback_is_refused_with_the_numbers():
+    message = (
+        "recipe 'full': 6 layers of window 343 reach 2053 bars back, beyond the lookback of 2048: "
+        "expected a window of at most 342"
+    )
+    with pytest.raises(InvalidConfig, match=message):
+        full_recipe().with_model(window=343)
+
+
+@pytest.mark.parametrize("lookback", [1, 6, 7, 100, 2048, 4096])
+def test_a_shorter_lookback_narrows_a_streaming_models_window(lookback):
+    model = full_recipe().with_data(lookback=lookback).model
+    assert model.reach <= lookback
+    assert model.window == 342 if lookback >= 2048 else model.reach > lookback - 6
+
+
+def test_a_full_span_knows_no_reach():
+    assert demo_recipe().model.reach is None
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -130,11 +157,21 @@ def test_data_out_of_their_bounds_are_refused_by_value(change, error, message):
         ("learning_rate", float("nan")),
         ("clip_norm", -1.0),
         ("weight_decay", -0.1),
+        ("accumulation", 0),
+        ("accumulation", 3),
+        ("ema_decay", 0.0),
+        ("ema_decay", 1.0),
+        ("ema_decay", float("nan")),
+        ("activation_checkpointing", 1),
+        ("deterministic", "yes"),
+        ("compile", "always"),
+        ("compile", 1),
+        ("checkpoint_minutes", 0.0),
     ],
 )
 def test_a_training_out_of_its_bounds_is_refused_by_value(name, value):
-    values = {"epochs": 1, "warm_epochs": 1, "batch_size": 1, name: value}
-    with pytest.raises(InvalidConfig, match=f"{name} is {value}"):
+    values = {"epochs": 1, "warm_epochs": 1, "batch_size": 4, name: value}
+    with pytest.raises(InvalidConfig, match=f"{name} is {value!r}"):
         TrainConfig(**values)
 
 
@@ -160,6 +197,9 @@ CHANGES = {
     "model.n_features": 6,
     "model.max_seq_len": 256,
     "model.head": "direction",
+    "model.head_options": HeadOptions(turnover_cost=0.0),
+    "model.span": "causal",
+    "model.positions": "rotary",
     "model.dropout": 0.2,
     "model.attention": "sdpa",
     "train.epochs": 9,
@@ -169,11 +209,26 @@ CHANGES = {
     "train.weight_decay": 0.0,
     "train.clip_norm": 2.0,
     "train.windows_per_epoch": None,
+    "train.accumulation": 2,
+    "train.ema_decay": 0.9,
+    "train.activation_checkpointing": True,
+    "train.compile": False,
+    "train.deterministic": True,
+    "train.checkpoint_minutes": 1.0,
+    "train.feature_scaling": "robust",
+    "train.target_scaling": "volatility",
     "train.seed": 59,
     "split.train": 0.6,
     "split.validation": 0.2,
     "split.embargo": 1,
 }
+
+
+def test_the_fingerprint_changes_with_the_window_and_with_the_supervision():
+    causal = demo_recipe().with_model(span="causal", positions="rotary")
+    sliding = [causal.with_model(span="sliding", window=window) for window in (8, 9)]
+    dense = causal.with_model(supervision="dense")
+    assert len({recipe.fingerprint("abc") for recipe in (causal, dense, *sliding)}) == 4
 
 
 @pytest.mark.parametrize("field", CHANGES)
@@ -196,8 +251,8 @@ def test_every_field_is_among_those_tried():
         for part in ("data", "model", "train", "split")
         for field in dataclasses.fields(getattr(demo, part))
     }
-    # The number of symbols cannot change alone.
-    assert fields - {"model.n_symbols"} == set(CHANGES) - {"name"}
+    not_alone = {"model.n_symbols", "model.window", "model.supervision"}
+    assert fields - not_alone == set(CHANGES) - {"name"}
     assert isinstance(demo.split, SplitConfig)
 
 

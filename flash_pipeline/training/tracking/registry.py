@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from flash_pipeline.errors import ModelNotRegistered
 from flash_pipeline.settings import Settings, redacted
 from flash_pipeline.training.bundle import ModelBundle
-from flash_pipeline.training.loop import Epoch
+from flash_pipeline.training.state import Epoch
 from flash_pipeline.training.tracking.served import BUNDLE_ARTIFACT
 from flash_pipeline.training.tracking.store import connect
 

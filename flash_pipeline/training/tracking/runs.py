@@ -16,8 +16,8 @@ from mlflow.entities import Metric, Param, RunStatus, RunTag
 
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.figures import loss_curve
-from flash_pipeline.training.loop import Epoch
 from flash_pipeline.training.recipes import Recipe
+from flash_pipeline.training.state import Epoch
 from flash_pipeline.training.tracking.registry import (
     FINGERPRINT_TAG,
     RegisteredModel,
@@ -68,6 +68,7 @@ class TrackedTraining:
             "device": training.device,
             "parameters": str(training.parameters),
             "best_epoch": str(training.best.number),
+            "resumed": training.resumed or "no",
         }
         client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in facts.items()])
         client.log_metric(self.run_id, "best_validation_loss", training.best.validation_loss)

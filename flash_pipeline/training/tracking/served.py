@@ -9,7 +9,8 @@ import numpy.typing as npt
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from flash_pipeline.training.bundle import ModelBundle, Predictor
+from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.predictor import Predictor
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow warns of its own type hints when it is imported
@@ -37,7 +38,10 @@ class ServedModel(PythonModel):
         model_input: np.ndarray,  # bare: MLflow warns of any hint that it derives no schema from
         params: dict[str, Any] | None = None,  # noqa: ARG002  (the signature has none)
     ) -> npt.NDArray[np.float32]:
-        """Return predictions [n, symbols] for windows [n, lookback, symbols * features]."""
+        """Return predictions [n, symbols] for windows [n, lookback, symbols * features].
+
+        Those of a quantile head are its medians.
+        """
         return self._predictor.predict(np.asarray(model_input, dtype=np.float32))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from flash_pipeline.training.bundle import Predictor
+from flash_pipeline.training.predictor import Predictor
 from flash_pipeline.training.tracking.served import signature
 
 PROGRAM = """

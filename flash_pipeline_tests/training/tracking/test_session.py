@@ -1,11 +1,17 @@
 """Training through the registry: only where it must be, from the champion where it may be."""
 
-import pytest
+import math
 
-from flash_pipeline.errors import TrackingUnreachable, TrainingDiverged
+import pytest
+import torch
+
+from flash_pipeline.errors import InvalidInput, TrackingUnreachable, TrainingDiverged
 from flash_pipeline.settings import Settings
-from flash_pipeline.training import session
+from flash_pipeline.training import loop
+from flash_pipeline.training.checkpoint import Checkpoint
 from flash_pipeline.training.session import run_training
+from flash_pipeline.training.tracking import Registry
+from flash_pipeline.training.tracking.store import EXPERIMENT
 
 
 @pytest.fixture
@@ -15,7 +21,7 @@ def train_now(registry, frame, split, make_recipe):
             registry.settings,
             frame,
             split,
-            make_recipe(epochs=1, warm_epochs=1, **recipe),
+            make_recipe(**{"epochs": 1, "warm_epochs": 1, **recipe}),
             tags=tags or {},
             force=force,
             warm_start=warm_start,
@@ -65,14 +71,125 @@ def test_a_cold_start_can_be_asked_for(registry, train_now):
     assert second.training.bundle.provenance.parent is None
 
 
-def test_a_training_that_diverges_registers_nothing(registry, train_now, monkeypatch):
-    def diverge(*_, **__):
-        raise TrainingDiverged("epoch 1: training loss nan")
+FAILURES = {
+    "InvalidInput": (
+        "flash_pipeline.training.trainer.window_batches",
+        InvalidInput("the label of BTCUSDT at 2024-01-01T13:00Z is inf"),
+        "the label of BTCUSDT",
+    ),
+    "OutOfMemory": (
+        "flash_pipeline.training.step.EagerStep.__call__",
+        torch.OutOfMemoryError("CUDA out of memory."),
+        "a step on 32 windows x 8 bars",
+    ),
+    "TrainingDiverged": (
+        "flash_pipeline.training.loop.evaluate",
+        math.nan,
+        "epoch 1, validation after step",
+    ),
+    "KeyboardInterrupt": (
+        "flash_pipeline.training.loop.evaluate",
+        KeyboardInterrupt(),
+        "KeyboardInterrupt",
+    ),
+}
+"""By the error that must come out: what fails, how, and words of the message."""
 
-    monkeypatch.setattr(session, "train", diverge)
-    with pytest.raises(TrainingDiverged):
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_training_that_fails_leaves_a_failed_run_with_its_reason_and_no_model(
+    registry, train_now, monkeypatch, name
+):
+    place, cause, words = FAILURES[name]
+
+    def fail(*_, **__):
+        if isinstance(cause, BaseException):
+            raise cause
+        return cause
+
+    monkeypatch.setattr(place, fail)
+    with pytest.raises(BaseException, match=r".*") as caught:
         train_now()
+    assert type(caught.value).__name__ == name
+    (run,) = runs(registry)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["error"].startswith(f"{name}: ")
+    assert words in run.data.tags["error"]
+    assert registry.client.search_model_versions() == []
     assert registry.at("challenger") is None
+
+
+def runs(registry):
+    experiment = registry.client.get_experiment_by_name(EXPERIMENT)
+    return registry.client.search_runs([experiment.experiment_id])
+
+
+@pytest.fixture
+def killed_once(registry, train_now, monkeypatch):
+    """Kill a training of two epochs while its second is validated; return its checkpoint."""
+    judged = loop.evaluate
+    losses = []
+
+    def die_at_the_second(*arguments):
+        losses.append(judged(*arguments))
+        if len(losses) == 2:
+            raise KeyboardInterrupt
+        return losses[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", die_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            train_now(epochs=2)
+    (checkpoint,) = registry.settings.checkpoints.iterdir()
+    return checkpoint
+
+
+def test_a_killed_training_goes_on_under_a_new_run_that_has_all_epochs(
+    registry, train_now, killed_once
+):
+    resumed = train_now(epochs=2)
+    assert resumed.training.resumed == "after epoch 1, step 0"
+    assert resumed.model.tags["resumed"] == "after epoch 1, step 0"
+    assert registry.history(resumed.model) == list(resumed.history)
+    assert [epoch.number for epoch in resumed.history] == [1, 2]
+    assert sorted(run.info.status for run in runs(registry)) == ["FAILED", "FINISHED"]
+    assert not killed_once.exists(), "what is registered needs no checkpoint"
+    whole = train_now(epochs=2, force=True)
+    assert whole.model.tags["resumed"] == "no"
+    assert whole.history == resumed.history
+
+
+def test_a_failed_registration_keeps_the_training(registry, train_now, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "register", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            train_now()
+    assert registry.client.search_model_versions() == []
+    assert train_now().training.resumed == "after epoch 1, step 0"
+
+
+def test_a_checkpoint_is_not_gone_on_from_once_the_champion_is_another(
+    registry, train_now, killed_once, monkeypatch, caplog
+):
+    monkeypatch.setattr(Checkpoint, "remove_others", lambda _: None)
+    registry.point("champion", train_now(epochs=2, seed=59).model.version)
+    second = train_now(epochs=2)
+    assert second.story == "warm start from version 1"
+    assert second.training.resumed is None
+    assert "its start is 'random weights': expected 'version 1'" in caplog.text
+
+
+def test_the_checkpoint_of_another_training_goes_when_a_new_one_begins(train_now, killed_once):
+    train_now(seed=59)
+    assert not killed_once.exists()
+
+
+def test_a_diverged_training_leaves_no_checkpoint(registry, train_now, monkeypatch):
+    losses = iter([1.0, math.nan])
+    monkeypatch.setattr(loop, "evaluate", lambda *_: next(losses))
+    with pytest.raises(TrainingDiverged, match="epoch 2"):
+        train_now(epochs=2)
+    assert list(registry.settings.checkpoints.iterdir()) == []
 
 
 def test_nothing_is_trained_where_mlflow_does_not_answer(tmp_path, frame, split, make_recipe):

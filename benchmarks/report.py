@@ -1,0 +1,175 @@
+"""Puts the stored results into the documents: `python -m benchmarks.report`.
+
+Between `<!-- result: THEME -->` and `<!-- end: THEME -->` of `docs/performance.md` and `README.md`
+stands what the newest result of the theme says, so that no figure is typed by hand. A theme that
+was not measured keeps what stands there. Results of a GPU are taken before those of a CPU.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cpu import PARTS
+from benchmarks.gpu.bench import Row
+from benchmarks.gpu.hardware import slug
+from benchmarks.gpu.tables import Table, memory_cell, time_cell
+
+Results = Mapping[str, tuple[Path, dict[str, Any]]]
+"""Of each theme: the file, and what it holds."""
+
+PROJECT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ("docs/performance.md", "README.md")
+
+SUMMARY = "summary"
+"""The README's short table: of the goals, under the picture of growth."""
+
+_REGION = re.compile(
+    r"(?P<head><!-- result: (?P<theme>[a-z]+) -->\n).*?(?P<foot><!-- end: (?P=theme) -->)",
+    flags=re.DOTALL,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rewrite the documents, or say whether they are as the results have them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--results", type=Path, default=PROJECT / "benchmarks" / "results")
+    parser.add_argument("--hardware", help="take results of this hardware only, such as h200")
+    parser.add_argument("--plots", action="store_true", help="draw all plots again")
+    parser.add_argument("--check", action="store_true", help="change nothing; 1 if out of date")
+    options = parser.parse_args(arguments)
+    results = newest(options.results, options.hardware)
+    stale = 0
+    for name in DOCUMENTS:
+        path = PROJECT / name
+        text = path.read_text(encoding="utf-8")
+        wanted = rendered(text, results, path.parent)
+        if wanted == text:
+            continue
+        stale += 1
+        print(f"{name} {'is out of date' if options.check else 'written'}")
+        if not options.check:
+            path.write_text(wanted, encoding="utf-8")
+    if not options.check:
+        _draw(results, again=options.plots)
+    return int(options.check and stale > 0)
+
+
+def newest(folder: Path, hardware: str | None = None) -> Results:
+    """Return the result of each theme: a GPU's before a CPU's, then the newest.
+
+    Parameters
+    ----------
+    hardware : str or None
+        Short name, as in the names of the files, to take only its results.
+    """
+    found: dict[str, tuple[Path, dict[str, Any]]] = {}
+    ranks: dict[str, tuple[bool, str, str]] = {}
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if "theme" not in result or hardware not in (None, slug(result["hardware"])):
+            continue
+        rank = (result["driver"] != "none", result["date"], path.name)
+        if rank > ranks.get(result["theme"], (False, "", "")):
+            ranks[result["theme"]] = rank
+            found[result["theme"]] = path, result
+    return found
+
+
+def rendered(text: str, results: Results, folder: Path) -> str:
+    """Return a document with its regions filled.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the document lies, for the links to the plots.
+    """
+
+    def fill(region: re.Match[str]) -> str:
+        body = _body(region["theme"], results, folder)
+        return region[0] if body is None else f"{region['head']}{body}\n{region['foot']}"
+
+    return _REGION.sub(fill, text)
+
+
+def _body(theme: str, results: Results, folder: Path) -> str | None:
+    if theme == SUMMARY:
+        return _summary(results, folder)
+    if theme not in results:
+        return None
+    path, result = results[theme]
+    part = next(part for part in PARTS if part.name == theme)
+    tables = [table.markdown() for table in part.tables(result["rows"])]
+    notes = [f"- {name}: {value}" for name, value in result["configuration"].items()]
+    if result["formula"]:
+        notes.append(f"- {result['formula']}")
+    plot = f"![{result['title']}]({_link(path.with_suffix('.png'), folder)})"
+    return "\n\n".join([_where(result), plot, *tables, "\n".join(notes)])
+
+
+def _summary(results: Results, folder: Path) -> str | None:
+    """Return the README's part: one plot, and the training steps and predictions of the goals.
+
+    None without those of a GPU: the figures of a processor say little about this project.
+    """
+    if not {"goals", "growth"} <= set(results):
+        return None
+    _, goals = results["goals"]
+    if goals["driver"] == "none":
+        return None
+    plot = results["growth"][0].with_suffix(".png")
+    rows = [row for row in goals["rows"] if not row["work"].startswith("attention")]
+    cells = [_summary_cells(row) for row in rows if "difference" not in row]
+    table = Table("", ["work", "how", "ms", "peak GiB"], cells)
+    picture = f"![Growth of time and memory with length]({_link(plot, folder)})"
+    return "\n\n".join([_where(goals), table.markdown(), picture])
+
+
+def _summary_cells(row: Row) -> list[str]:
+    how = f"{row['variant']} ({row['attention']})"
+    return [row["work"], how, time_cell(row), memory_cell(row) if row["ms"] else ""]
+
+
+def _where(result: Mapping[str, Any]) -> str:
+    versions = result["versions"]
+    named = {
+        "torch": "torch",
+        "cuda": "CUDA",
+        "cudnn": "cuDNN",
+        "flash_attn": "flash-attn",
+        "flash_attn_4": "flash-attn-4",
+    }
+    present = [
+        f"{name} {versions[key]}"
+        for key, name in named.items()
+        if versions.get(key) not in (None, "none", "absent")
+    ]
+    driver = "" if result["driver"] == "none" else f", driver {result['driver']}"
+    runs = f"medians of {result['least_runs']} or more runs after warm-up"
+    return f"{result['hardware']}{driver}, {', '.join(present)}; {result['date']}, {runs}."
+
+
+def _link(path: Path, folder: Path) -> str:
+    """Return the path of a plot from a document's folder."""
+    path, folder = path.resolve(), folder.resolve()
+    if not path.is_relative_to(PROJECT):
+        return path.name
+    up = "../" * len(folder.relative_to(PROJECT).parts)
+    return f"{up}{path.relative_to(PROJECT).as_posix()}"
+
+
+def _draw(results: Results, *, again: bool) -> None:
+    from benchmarks.gpu.plots import draw
+
+    for path, result in results.values():
+        plot = path.with_suffix(".png")
+        if again or not plot.is_file():
+            draw(result, plot)
+            print(f"drew {plot.name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""What each attention backend cannot honour, as a sentence that says why."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from flash_pipeline.model.config import MAX_HEAD_SIZE, SpanName
+from flash_pipeline.model.kernels.flash import flash_attn_package
+from flash_pipeline.model.kernels.flash_4 import flash_attn_4_package
+
+BackendName = Literal[
+    "flash_attn",
+    "flash_attn_4",
+    "sdpa",
+    "sdpa_cudnn",
+    "sdpa_flash",
+    "sdpa_efficient",
+    "flex",
+    "tiled",
+    "reference",
+]
+"""Backends that can run; `auto` stands for one of them."""
+
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
+"""All of them."""
+
+HALF_DTYPES = (torch.float16, torch.bfloat16)
+"""Dtypes that the flash kernels take."""
+
+_AMPERE, _HOPPER = 8, 9
+_NARROW_HEAD = 128
+_ALIGNMENT = 8
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What is to be computed, and where: all that the choice of a backend depends on."""
+
+    device: torch.device
+    """Where queries, keys and values lie."""
+    dtype: torch.dtype
+    """Their dtype; under autocast, that of autocast."""
+    head_size: int
+    """Their last dimension."""
+    length: int
+    """Bars."""
+    has_mask: bool = False
+    """Whether a key mask is given."""
+    causal: bool = False
+    """Whether a query sees only keys up to its own bar."""
+    window: int | None = None
+    """Bars that a query sees; None for all that `causal` leaves."""
+    dropout: bool = False
+    """Whether attention weights are dropped."""
+
+    @property
+    def span(self) -> SpanName:
+        """The span by its name."""
+        if self.window is not None:
+            return "sliding"
+        return "causal" if self.causal else "full"
+
+    @classmethod
+    def of(
+        cls, q_BTHD: Tensor, has_mask: bool, *, causal: bool, window: int | None, dropout: bool
+    ) -> "AttentionCall":
+        """Return the call that such queries make."""
+        return cls(
+            q_BTHD.device,
+            q_BTHD.dtype,
+            q_BTHD.shape[3],
+            q_BTHD.shape[1],
+            has_mask,
+            causal,
+            window,
+            dropout,
+        )
+
+
+def refusal(name: BackendName, call: AttentionCall) -> str | None:
+    """Return why a backend cannot honour a call, or None where it can."""
+    return _REFUSALS[name](call)
+
+
+def _flash_attn(call: AttentionCall) -> str | None:
+    if call.has_mask and call.window is not None:
+        return "it has no window over masked bars"
+    return _half_precision(call, _AMPERE, MAX_HEAD_SIZE) or _import_refusal(flash_attn_package)
+
+
+def _flash_attn_4(call: AttentionCall) -> str | None:
+    return (
+        _extras(call, mask=True, dropout=True)
+        or _half_precision(call, _HOPPER, _NARROW_HEAD)
+        or _import_refusal(flash_attn_4_package)
+    )
+
+
+def _cudnn(call: AttentionCall) -> str | None:
+    return (
+        _extras(call, mask=True, dropout=True, window=True)
+        or _half_precision(call, _AMPERE, _NARROW_HEAD)
+        or (None if torch.backends.cudnn.is_available() else "cuDNN is not available")  # type: ignore[no-untyped-call]
+    )
+
+
+def _sdpa_flash(call: AttentionCall) -> str | None:
+    return _extras(call, mask=True, window=True) or _half_precision(call, _AMPERE, MAX_HEAD_SIZE)
+
+
+def _sdpa_efficient(call: AttentionCall) -> str | None:
+    if call.device.type != "cuda":
+        return f"the device is {call.device}: expected a CUDA device"
+    if call.head_size % _ALIGNMENT:
+        return f"the head size is {call.head_size}: expected a multiple of {_ALIGNMENT}"
+    masked = call.has_mask or call.window is not None
+    if masked and call.length % _ALIGNMENT:
+        return f"a mask over {call.length} bars: expected a multiple of {_ALIGNMENT}"
+    return None
+
+
+def _flex(call: AttentionCall) -> str | None:
+    if call.device.type != "cuda":
+        return f"the device is {call.device}: expected a CUDA device"
+    if call.head_size & (call.head_size - 1) or not 16 <= call.head_size <= MAX_HEAD_SIZE:
+        return f"the head size is {call.head_size}: expected a power of 2 from 16 to 256"
+    return _extras(call, dropout=True)
+
+
+def _tiled(call: AttentionCall) -> str | None:
+    return _extras(call, dropout=True)
+
+
+def _extras(
+    call: AttentionCall, *, mask: bool = False, dropout: bool = False, window: bool = False
+) -> str | None:
+    """Return the first of the arguments named that the call has."""
+    if mask and call.has_mask:
+        return "it takes no key mask"
+    if dropout and call.dropout:
+        return "it has no dropout"
+    if window and call.window is not None:
+        return "it has no sliding window"
+    return None
+
+
+def _half_precision(call: AttentionCall, capability: int, largest_head: int) -> str | None:
+    """Return what a flash kernel for half precision lacks: dtype, head size or device."""
+    if call.dtype not in HALF_DTYPES:
+        return f"the dtype is {call.dtype}: expected torch.float16 or torch.bfloat16"
+    if call.head_size > largest_head:
+        return f"the head size is {call.head_size}: expected at most {largest_head}"
+    if call.head_size % _ALIGNMENT:
+        return f"the head size is {call.head_size}: expected a multiple of {_ALIGNMENT}"
+    if call.device.type != "cuda":
+        return f"the device is {call.device}: expected a CUDA device"
+    major, minor = torch.cuda.get_device_capability(call.device)
+    if major < capability:
+        return f"the compute capability is {major}.{minor}: expected at least {capability}.0"
+    return None
+
+
+@functools.cache
+def _import_refusal(package: Callable[[], object]) -> str | None:
+    try:
+        package()
+    except (ImportError, OSError) as error:
+        return f"its package cannot be imported ({error})"
+    return None
+
+
+_REFUSALS: dict[BackendName, Callable[[AttentionCall], str | None]] = {
+    "flash_attn": _flash_attn,
+    "flash_attn_4": _flash_attn_4,
+    "sdpa": lambda _: None,
+    "sdpa_cudnn": _cudnn,
+    "sdpa_flash": _sdpa_flash,
+    "sdpa_efficient": _sdpa_efficient,
+    "flex": _flex,
+    "tiled": _tiled,
+    "reference": lambda _: None,
+}

@@ -1,0 +1,124 @@
+"""The whole step as one CUDA graph over compiled kernels: one launch in place of hundreds.
+
+A small model's step is bound by launches and by memory traffic between kernels. `torch.compile`
+fuses the latter away; the graph (Gray 2019, "Getting Started with CUDA Graphs") replays everything
+from the cutting of the batch to the weights' average without Python.
+
+Shape letters: N windows of a step, L bars, I inputs, S symbols.
+"""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from flash_pipeline.errors import InvalidInput
+from flash_pipeline.model.attention import BackendChoice
+from flash_pipeline.model.trader import FlashAttentionTrader
+from flash_pipeline.training.bundle import autocast
+from flash_pipeline.training.ema import WeightAverage
+from flash_pipeline.training.recipes import TrainConfig
+from flash_pipeline.training.step import EagerStep, Loss, window_loss
+from flash_pipeline.windows.dataset import WindowBatches
+
+_WARM_UP = 3
+"""Passes before the capture: kernels are compiled, libraries choose theirs and make handles."""
+
+_OPAQUE = frozenset({"flash_attn", "flash_attn_4", "sdpa_cudnn", "sdpa_flash", "sdpa_efficient"})
+"""Backends that the compiler takes as one operator each."""
+
+
+class CapturedStep:
+    """A step that is compiled and captured at its first call, and replayed from then on.
+
+    All calls take the same number of windows. Weights, optimizer state and learning rate stay
+    where they were at the capture, so they are changed in place only; `set_rate` does.
+
+    Parameters
+    ----------
+    model, batches, optimizer, config, average
+        As for `EagerStep`; the optimizer's state must exist, on the GPU (`make_optimizer`).
+    """
+
+    def __init__(
+        self,
+        model: FlashAttentionTrader,
+        batches: WindowBatches,
+        optimizer: torch.optim.Optimizer,
+        config: TrainConfig,
+        average: WeightAverage | None = None,
+    ) -> None:
+        self._eager = EagerStep(
+            model, batches, optimizer, config, average, compiled_loss(model, batches)
+        )
+        self._graph = torch.cuda.CUDAGraph()
+        self._index_N: Tensor | None = None
+        self._results: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, index_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Return loss and gradient norm of a step on these windows.
+
+        Raises
+        ------
+        InvalidInput
+            If the number of windows is not that of the first call.
+        """
+        if self._index_N is None:
+            self._capture(index_N)
+        assert self._index_N is not None
+        assert self._results is not None
+        if index_N.shape != self._index_N.shape:
+            raise InvalidInput(
+                f"a step of {len(index_N)} windows: expected {len(self._index_N)}, as captured"
+            )
+        self._index_N.copy_(index_N)
+        self._graph.replay()
+        loss, norm = self._results
+        return loss.clone(), norm.clone()  # the next replay writes over them
+
+    def _capture(self, index_N: Tensor) -> None:
+        """Warm up without moving anything, then record one step; recording runs nothing."""
+        self._index_N = index_N.clone()
+        random_state = torch.cuda.get_rng_state()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UP):
+                self._eager.differentiate(self._index_N)
+        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.set_rng_state(random_state)
+        with torch.cuda.graph(self._graph):
+            loss = self._eager.differentiate(self._index_N)
+            self._results = (loss, self._eager.move())
+
+
+def compiled_loss(model: FlashAttentionTrader, batches: WindowBatches) -> Loss:
+    """Return the model's loss with its attention chosen, compiled for one shape."""
+    choice = _choice(model, batches)
+    model.announce(choice)
+    compiled: Loss = torch.compile(window_loss(model, choice), dynamic=False)
+
+    def loss(x_MLI: Tensor, valid_ML: Tensor | None, y_MS: Tensor) -> Tensor:
+        with warnings.catch_warnings():
+            # Of the compiler's own choices; there is nothing for a user to do about them.
+            warnings.filterwarnings("ignore", module=r"torch\.")
+            return compiled(x_MLI, valid_ML, y_MS)
+
+    return loss
+
+
+def can_capture(model: FlashAttentionTrader, batches: WindowBatches) -> bool:
+    """Say whether a step can be captured: panel on the GPU, no mask, an opaque kernel."""
+    if batches.device.type != "cuda" or not batches.resident or batches.has_gaps:
+        return False
+    padded_mask = model.padded(batches.lookback, None)[1]
+    return not padded_mask and _choice(model, batches).name in _OPAQUE
+
+
+def _choice(model: FlashAttentionTrader, batches: WindowBatches) -> BackendChoice:
+    was_training = model.training
+    model.train()  # dropout decides what a backend must honour
+    with autocast(batches.device):
+        choice = model.choose_attention(*model.padded(batches.lookback, None))
+    model.train(was_training)
+    return choice

@@ -1,0 +1,152 @@
+"""The file from which a killed training goes on.
+
+One safetensors file: all tensors of a `TrainState`, and in its header, as JSON, its counters, what
+training it belongs to, and a checksum. No pickle is written or read. It is replaced by a single
+rename, so that a process killed at any moment leaves the old file or the new one.
+"""
+
+import json
+import logging
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from flash_pipeline.storage.files import replacing_file
+from flash_pipeline.training.state import TrainState
+
+_FORMAT = "1"
+_log = logging.getLogger(__name__)
+
+
+class _Unusable(Exception):
+    """A checkpoint cannot be resumed from; the message says why."""
+
+
+class Checkpoint:
+    """The checkpoint of one training.
+
+    Parameters
+    ----------
+    folder : Path
+        Where checkpoints lie; made when the first is written.
+    fingerprint : str
+        Name of the training, `Recipe.fingerprint`.
+    start : str
+        What the weights were at first, such as a parent's version: a training from other weights
+        cannot go on from here.
+    minutes : float
+        Time between two checkpoints within an epoch, above 0.
+    clock : callable
+        Seconds since any moment, never going back.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        fingerprint: str,
+        start: str,
+        minutes: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = folder / f"{fingerprint}.safetensors"
+        self.resumed: str | None = None
+        """Where the training went on from, in words; None where it began at the beginning."""
+        self._training = {"format": _FORMAT, "fingerprint": fingerprint, "start": start}
+        self._seconds, self._clock = 60 * minutes, clock
+        self._written = clock()
+
+    def due(self) -> bool:
+        """Say whether the time between two checkpoints has passed."""
+        return self._clock() - self._written >= self._seconds
+
+    def write(self, state: TrainState) -> None:
+        """Write a state in the place of the one before.
+
+        Where it cannot be written, as on a full disk, the training goes on without: that is
+        logged.
+        """
+        live = {**state.tensors(), **state.random_states()}
+        tensors = {name: tensor.detach().cpu() for name, tensor in live.items()}
+        counters = json.dumps(state.counters())
+        header = {
+            **self._identity(state),
+            "counters": counters,
+            "checksum": _checksum(counters, tensors),
+        }
+        try:
+            with replacing_file(self.path) as temporary:
+                save_file(tensors, temporary, metadata=header)
+        except (OSError, SafetensorError) as error:
+            _log.warning("no checkpoint could be written to %s: %s", self.path, error)
+        self._written = self._clock()
+
+    def resume(self, state: TrainState) -> None:
+        """Bring a state to where the checkpoint was written; leave it where there is none.
+
+        A checkpoint that is garbled, or of another training, is left aside with a logged reason.
+        """
+        if not self.path.exists():
+            return
+        try:
+            tensors, counters = self._read(state)
+        except _Unusable as reason:
+            _log.warning("checkpoint %s is not used: %s", self.path.name, reason)
+            return
+        state.restore(tensors, counters)
+        self.resumed = f"after epoch {len(state.history)}, step {state.step}"
+        _log.info("training goes on from a checkpoint %s", self.resumed)
+
+    def remove(self) -> None:
+        """Delete the checkpoint, where there is one."""
+        self.path.unlink(missing_ok=True)
+
+    def remove_others(self) -> None:
+        """Delete the checkpoints of other trainings, and what killed processes left of theirs."""
+        if self.path.parent.is_dir():
+            for other in self.path.parent.glob("*.safetensors"):
+                if other != self.path:
+                    other.unlink()
+
+    def _read(self, state: TrainState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                header = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise _Unusable(f"it cannot be read: {error}") from error
+        for key, value in self._identity(state).items():
+            if header.get(key) != value:
+                raise _Unusable(f"its {key} is {header.get(key)!r}: expected {value!r}")
+        counters = header.get("counters", "")
+        if header.get("checksum") != _checksum(counters, tensors):
+            raise _Unusable("its checksum is not that of its content")
+        _require_fit({**state.tensors(), **state.random_states()}, tensors)
+        return tensors, json.loads(counters)
+
+    def _identity(self, state: TrainState) -> dict[str, str]:
+        return {**self._training, "device": state.device.type}
+
+
+def _require_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Refuse tensors of other names, shapes or dtypes: the code has changed since."""
+    kinds, others = (
+        {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+        for tensors in (expected, found)
+    )
+    if kinds != others:
+        names = sorted(name for name in kinds | others if kinds.get(name) != others.get(name))
+        raise _Unusable(f"it does not fit the model: {', '.join(names[:3])}")
+
+
+def _checksum(counters: str, tensors: Mapping[str, Tensor]) -> str:
+    value = zlib.crc32(counters.encode())
+    for name in sorted(tensors):
+        data = tensors[name].contiguous().numpy().data
+        value = zlib.crc32(data, zlib.crc32(name.encode(), value))
+    return f"{value:08x}"

@@ -1,0 +1,72 @@
+"""What a training step takes of a GPU's memory, and the error that says so.
+
+Letters: C model width, F MLP width, H heads, T bars of a window.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from flash_pipeline.errors import OutOfMemory
+from flash_pipeline.model.config import ModelConfig
+from flash_pipeline.model.trader import FlashAttentionTrader
+from flash_pipeline.training.recipes import TrainConfig
+
+
+def step_bytes(model: ModelConfig, train: TrainConfig, parameters: int, bars: int) -> int:
+    """Estimate the peak memory of a training step under bf16 autocast, in bytes.
+
+    Per parameter 16: weight, gradient and two moments in float32; 8 more for the average and its
+    exchange with the weights. Per bar of a micro-batch and layer, for the backward pass:
+
+        20 C + 4 F          without dropout: two float32 inputs of the norms (8 C); in bf16 the
+                            norms' outputs, queries, keys, values and attention (12 C), and the
+                            MLP before and after its GELU (4 F)
+        22 C + 7 F          with dropout: its masks, and the dropped MLP too
+        8 H T               more, for scores and weights, where attention is `reference`
+
+    With activation checkpointing every layer keeps 4 C, its input, and one layer all of it.
+
+    Parameters
+    ----------
+    parameters : int
+        Of the model.
+    bars : int
+        Of a window.
+    """
+    c, f = model.d_model, model.d_ff
+    per_bar = 22 * c + 7 * f if model.dropout else 20 * c + 4 * f
+    if model.attention == "reference":
+        per_bar += 8 * model.n_heads * bars
+    layers = model.n_layers
+    kept = layers * 4 * c + per_bar if train.activation_checkpointing else layers * per_bar
+    micro_batch = -(-train.batch_size // train.accumulation)
+    per_parameter = 16 if train.ema_decay is None else 24
+    return micro_batch * bars * kept + per_parameter * parameters
+
+
+@contextmanager
+def memory_explained(model: FlashAttentionTrader, train: TrainConfig, bars: int) -> Iterator[None]:
+    """Turn torch's error about memory into one that says what was asked for and what helps.
+
+    Raises
+    ------
+    OutOfMemory
+        With the batch, the length and the estimate of `step_bytes`.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        micro_batch = -(-train.batch_size // train.accumulation)
+        need = step_bytes(model.config, train, model.n_parameters, bars) / 2**30
+        remedies = [f"accumulation above {train.accumulation}"]
+        if not train.activation_checkpointing:
+            remedies.append("activation_checkpointing=True")
+        if model.config.attention == "reference":
+            remedies.append("another attention than 'reference'")
+        raise OutOfMemory(
+            f"a step on {micro_batch} windows x {bars} bars ({train.batch_size} in "
+            f"{train.accumulation} parts) takes about {need:.1f} GiB, more than is free: try "
+            f"{' or '.join(remedies)}. PyTorch: {str(error).splitlines()[0]}"
+        ) from error

@@ -1,0 +1,92 @@
+import pytest
+import torch
+
+from flash_pipeline.errors import InvalidConfig, InvalidInput
+from flash_pipeline.model.streaming import stream
+
+SLIDING = {"span": "sliding", "window": 6, "positions": "rotary", "supervision": "dense"}
+REACH = 2 * 5 + 1
+
+
+@pytest.fixture
+def model(make_model):
+    return make_model(**SLIDING)
+
+
+def window_by_window(model, x_TI, valid_T=None, lookback=REACH):
+    """Return the prediction of every bar from a window of its own."""
+    outputs = []
+    for end in range(1, len(x_TI) + 1):
+        span = slice(max(0, end - lookback), end)
+        mask_1T = None if valid_T is None else valid_T[None, span]
+        outputs.append(model.last_outputs(x_TI[None, span], mask_1T))
+    return torch.cat(outputs).detach()
+
+
+@pytest.mark.parametrize("lookback", [REACH, REACH + 1, 40])
+def test_one_pass_gives_the_predictions_of_every_bars_own_window(model, bars, lookback):
+    x_TI = bars(1, 60)[0]
+    exact_TS = window_by_window(model, x_TI, lookback=lookback)
+    torch.testing.assert_close(stream(model, x_TI), exact_TS, rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_shorter_than_the_reach_gives_other_predictions(model, bars):
+    x_TI = bars(1, 60)[0]
+    short_TS = window_by_window(model, x_TI, lookback=REACH - 4)
+    assert not torch.allclose(stream(model, x_TI)[30:], short_TS[30:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 59, 60, 1000])
+def test_chunks_change_nothing_but_rounding(model, bars, chunk):
+    x_TI = bars(1, 60)[0]
+    whole_TS = stream(model, x_TI)
+    torch.testing.assert_close(stream(model, x_TI, chunk=chunk), whole_TS, rtol=1e-4, atol=1e-5)
+
+
+def test_absent_bars_are_neither_seen_nor_answered(model, bars):
+    x_TI = bars(1, 40)[0]
+    valid_T = torch.arange(40) % 7 != 3
+    outputs_TS = stream(model, x_TI, valid_T, chunk=9)
+    torch.testing.assert_close(
+        outputs_TS[valid_T], window_by_window(model, x_TI, valid_T)[valid_T], rtol=1e-4, atol=1e-5
+    )
+    assert outputs_TS[~valid_T].eq(0).all()
+    x_TI[~valid_T] = torch.nan
+    assert stream(model, x_TI, valid_T, chunk=9).equal(outputs_TS)
+
+
+def test_changing_the_future_changes_no_earlier_output(model, bars):
+    x_TI = bars(1, 40)[0]
+    before_TS = stream(model, x_TI)
+    x_TI[25:] = 1e3
+    after_TS = stream(model, x_TI)
+    assert after_TS[:25].equal(before_TS[:25])
+    assert not after_TS[25:].isclose(before_TS[25:]).any()
+
+
+def test_memory_is_bounded_by_the_chunk(model, bars):
+    # The largest input that the blocks see is a chunk and its reach, whatever the series.
+    seen = []
+    model.blocks[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    stream(model, bars(1, 150)[0], chunk=20)
+    assert max(seen) == 20 + REACH - 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"span": "causal", "positions": "rotary"},
+        {"span": "sliding", "window": 6},
+        {"span": "full"},
+    ],
+)
+def test_a_model_that_depends_on_where_its_window_begins_is_refused(make_model, bars, changes):
+    with pytest.raises(InvalidConfig, match="cannot stream: expected a sliding span and rotary"):
+        stream(make_model(**changes), bars(1, 10)[0])
+
+
+def test_inputs_that_do_not_fit_are_refused(model, bars):
+    with pytest.raises(InvalidInput, match="chunk is 0"):
+        stream(model, bars(1, 10)[0], chunk=0)
+    with pytest.raises(InvalidInput, match=r"expected \[rows, bars, 6\]"):
+        stream(model, bars(1, 10)[0][:, :5])

@@ -2,10 +2,14 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
+
+import pyarrow as pa
 
 from flash_pipeline.bybit.answers import Envelope, read_envelope
 from flash_pipeline.bybit.fields import JsonObject
+from flash_pipeline.bybit.rows import lift_cells
 from flash_pipeline.errors import InconsistentAnswer
 from flash_pipeline.transport import Answer, HttpTransport, Query
 
@@ -54,6 +58,30 @@ class Api:
             envelope = read_envelope(answer, shape, symbol=symbol)
             self._require_one_market(answer)
             return read(envelope)
+
+        return self._transport.get(path, query, read_answer, symbol=symbol)
+
+    def get_rows(
+        self,
+        path: str,
+        query: Query,
+        shape: type[Envelope[R]],
+        columns: int,
+        read: Callable[[Envelope[R], pa.Array | None], T],
+        *,
+        symbol: str | None = None,
+    ) -> T:
+        """Return what `read` makes of the envelope and of the cells of its list.
+
+        The cells are None where the rows are to be found in the envelope: see `lift_cells`.
+        """
+
+        def read_answer(answer: Answer) -> T:
+            lifted = lift_cells(answer.body, columns)
+            rest = answer if lifted is None else replace(answer, body=lifted[0])
+            envelope = read_envelope(rest, shape, symbol=symbol)
+            self._require_one_market(answer)
+            return read(envelope, None if lifted is None else lifted[1])
 
         return self._transport.get(path, query, read_answer, symbol=symbol)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from flash_pipeline.bybit.answers import Envelope
 from flash_pipeline.bybit.api import CATEGORY, Api, require_subject
 from flash_pipeline.bybit.fields import Fields
-from flash_pipeline.bybit.rows import parse_candles
+from flash_pipeline.bybit.rows import parse_candles, parse_cells
 from flash_pipeline.errors import InconsistentAnswer
 from flash_pipeline.market import (
     CANDLE_SCHEMA,
@@ -90,16 +90,20 @@ def fetch_candles(
         "limit": len(starts),
     }
 
-    def read(envelope: Envelope[KlineResult[Row]]) -> CandleAnswer:
+    def read(envelope: Envelope[KlineResult[Row]], cells: pa.Array | None) -> CandleAnswer:
         result = envelope.result
         require_subject(symbol, result.symbol, result.category)
-        candles = parse_candles(result.rows, symbol, call.schema)
+        if cells is None:
+            candles = parse_candles(result.rows, symbol, call.schema)
+        else:
+            candles = parse_cells(cells, symbol, call.schema)
         candles = _within(candles, window, interval, symbol)
         # The answer's own time is told as it is: one far ahead of the clock shows that this was
         # behind. Which candles are closed is decided by the earlier of both.
         return CandleAnswer(_closed(candles, interval, api.as_of(envelope)), envelope.time)
 
-    return api.get(call.path, query, call.shape, read, symbol=symbol)
+    columns = len(call.schema)
+    return api.get_rows(call.path, query, call.shape, columns, read, symbol=symbol)
 
 
 def _within(candles: pa.Table, window: TimeRange, interval: Interval, symbol: str) -> pa.Table:

@@ -1,12 +1,17 @@
 """Turns kline rows of strings into candles, a whole answer at a time.
 
-1000 rows take less than a millisecond; a loop over their 7000 cells takes several.
+    body ──► lift_cells ──► all cells end to end ──► parse_cells ──► candles
+      └────► JSON, rows of strings ──► parse_candles ──┘  (where anything is out of the ordinary)
+
+Both ways check every cell alike. The first never makes Python objects of the 7000 cells of 1000
+rows, which is most of the time that the second takes.
 """
 
 from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +20,7 @@ from flash_pipeline.errors import InconsistentAnswer, MalformedAnswer
 from flash_pipeline.market import CANDLE_SCHEMA
 
 _WHOLE_NUMBER = f"^{NUMBER_PATTERN}$"
+_LIST_OPENS, _NEXT_ROW, _LIST_CLOSES = b'"list":[["', b'"],["', b'"]]'
 
 
 def parse_candles(
@@ -46,21 +52,61 @@ def parse_candles(
     """
     if not rows:
         return schema.empty_table()
-    first, *others = zip(*rows, strict=True)
-    starts = _parse_starts(first, symbol)
-    numbers = _parse_numbers(list(chain.from_iterable(others)))
-    columns = [numbers.slice(n * len(rows), len(rows)) for n in range(len(others))]
-    _require_numbers(columns, others, first, symbol, schema)
-    candles = pa.Table.from_arrays([starts, *columns], schema=schema)
-    return _sorted_unique(candles, symbol)
+    return parse_cells(pa.array(list(chain.from_iterable(rows)), pa.string()), symbol, schema)
 
 
-def _parse_starts(cells: Sequence[str], symbol: str) -> pa.Array:
-    texts = pa.array(cells, pa.string())
+def parse_cells(cells: pa.Array, symbol: str, schema: pa.Schema = CANDLE_SCHEMA) -> pa.Table:
+    """Turn the cells of rows, laid end to end, into candles: see `parse_candles`."""
+    columns = len(schema)
+    starts = _parse_starts(cells.take(pa.array(np.arange(0, len(cells), columns))), symbol)
+    values_NC = _parse_numbers(cells).reshape(-1, columns)
+    known_NC = np.isfinite(values_NC)
+    if not known_NC.all():
+        _require_numbers(known_NC, cells, symbol, schema)
+    numbers = [
+        pa.array(values_N, pa.float64(), mask=~known_N)
+        for values_N, known_N in zip(values_NC.T[1:], known_NC.T[1:], strict=True)
+    ]
+    return _sorted_unique(pa.Table.from_arrays([starts, *numbers], schema=schema), symbol)
+
+
+def lift_cells(body: bytes, columns: int) -> tuple[bytes, pa.Array] | None:
+    """Take the rows out of an answer without reading them as JSON.
+
+    Parameters
+    ----------
+    body : bytes
+        A kline answer.
+    columns : int
+        Cells of a row.
+
+    Returns
+    -------
+    rest, cells : bytes, pa.Array
+        The answer with an empty list, and the strings of all rows end to end. None where the
+        rows are not plainly `[["…","…"],["…","…"]]` with as many strings each: JSON then decides.
+    """
+    head, _, tail = body.partition(_LIST_OPENS)
+    rows, closed, tail = tail.partition(_LIST_CLOSES)
+    if not closed or b'"list"' in head or b'"list"' in tail or b"\\" in rows:
+        return None
+    if rows.count(b'"') + 2 != 2 * columns * (rows.count(_NEXT_ROW) + 1):
+        return None
+    try:
+        text = pa.array([rows], pa.string())
+    except pa.ArrowInvalid:  # no UTF-8
+        return None
+    cells = pc.split_pattern(pc.split_pattern(text, _NEXT_ROW.decode()).flatten(), '","')
+    if not pc.all(pc.equal(pc.list_value_length(cells), columns)).as_py():
+        return None
+    return head + b'"list":[]' + tail, cells.flatten()
+
+
+def _parse_starts(texts: pa.Array, symbol: str) -> pa.Array:
     short = pc.less_equal(pc.binary_length(texts), MOST_DIGITS)
     times = pc.and_(pc.ascii_is_decimal(texts), short)
     if not pc.all(times).as_py():
-        bad = cells[times.index(False).as_py()]
+        bad = texts[times.index(False).as_py()].as_py()
         raise MalformedAnswer(
             f"{symbol}: start of a candle is {bad!r}: expected up to {MOST_DIGITS} digits",
             symbol=symbol,
@@ -68,31 +114,28 @@ def _parse_starts(cells: Sequence[str], symbol: str) -> pa.Array:
     return texts.cast(pa.int64())
 
 
-def _parse_numbers(cells: Sequence[str]) -> pa.Array:
-    """Return float64 numbers, null where a cell is no finite one."""
-    texts = pa.array(cells, pa.string())
-    plain = pc.if_else(pc.match_substring_regex(texts, _WHOLE_NUMBER), texts, None)
-    numbers = plain.cast(pa.float64())
-    return pc.if_else(pc.is_finite(numbers), numbers, None)
+def _parse_numbers(texts: pa.Array) -> npt.NDArray[np.float64]:
+    """Return the numbers, NaN where a cell is none."""
+    plain = pc.match_substring_regex(texts, _WHOLE_NUMBER)
+    if not pc.all(plain).as_py():
+        texts = pc.if_else(plain, texts, None)
+    numbers: npt.NDArray[np.float64] = texts.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def _require_numbers(
-    columns: Sequence[pa.Array],
-    cells: Sequence[Sequence[str]],
-    starts: Sequence[str],
-    symbol: str,
-    schema: pa.Schema,
+    known_NC: npt.NDArray[np.bool_], cells: pa.Array, symbol: str, schema: pa.Schema
 ) -> None:
-    for column, texts, field in zip(columns, cells, list(schema)[1:], strict=True):
-        if column.null_count == 0:
+    for row, column in np.argwhere(~known_NC).tolist():
+        text = cells[row * len(schema) + column].as_py()
+        if schema.field(column).nullable and text == "":
             continue
-        for row in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist():
-            if not (field.nullable and texts[row] == ""):
-                raise MalformedAnswer(
-                    f"{symbol}: {field.name} of candle {starts[row]} is {texts[row]!r:.80}: "
-                    "expected a finite number in a string",
-                    symbol=symbol,
-                )
+        start = cells[row * len(schema)].as_py()
+        raise MalformedAnswer(
+            f"{symbol}: {schema.field(column).name} of candle {start} is {text!r:.80}: "
+            "expected a finite number in a string",
+            symbol=symbol,
+        )
 
 
 def _sorted_unique(candles: pa.Table, symbol: str) -> pa.Table:

@@ -48,9 +48,12 @@ class PipelineResource(dg.ConfigurableResource):
         description="Windows in a stored block, 1 to lookback; by default lookback. 1 stores "
         "every bar `lookback` times.",
     )
-    head: str | None = Field(default=None, description="regression, direction or allocation.")
+    head: str | None = Field(
+        default=None, description="regression, direction, allocation or quantile."
+    )
     attention: str | None = Field(
-        default=None, description="Attention backend: auto, flash_attn, sdpa or reference."
+        default=None,
+        description="Attention backend: auto, or one by name such as flash_attn or sdpa.",
     )
     n_layers: int | None = Field(default=None, description="Transformer blocks, at least 1.")
     epochs: int | None = Field(

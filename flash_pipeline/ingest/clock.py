@@ -9,8 +9,8 @@ class SourceClock:
     """The source's clock as a refresh read it, checked against every answer.
 
     A candle counts as closed when both the answer that holds it and the readings of the clock say
-    so: the earliest of them decides. An answer that disagrees with the last reading by more than
-    an interval has the clock read once more: a first reading that was ahead is put right so, and
+    so: the earliest of them decides. An answer that disagrees with the last reading by
+    an interval or more has the clock read once more: a first reading that was ahead is put right so, and
     one that was behind is found out, see `moved_on`.
 
     Parameters
@@ -46,8 +46,8 @@ class SourceClock:
 
     @property
     def moved_on(self) -> bool:
-        """Whether more than an interval has passed since `now`, by the newest reading."""
-        return self._newest - self._earliest > self._interval.milliseconds
+        """Whether an interval or more has passed since `now`, by the newest reading."""
+        return self._newest - self._earliest >= self._interval.milliseconds
 
     def closed_by(self, as_of: int) -> int:
         """Return the first instant that is not closed by an answer and by the clock.
@@ -59,7 +59,7 @@ class SourceClock:
         """
         with self._lock:
             self._latest = max(self._latest, as_of)
-            if abs(as_of - self._newest) > self._interval.milliseconds:
+            if abs(as_of - self._newest) >= self._interval.milliseconds:
                 self._newest = self._source.now()
                 self._earliest = min(self._earliest, self._newest)
                 self._latest = max(self._latest, self._newest)

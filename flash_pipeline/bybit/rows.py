@@ -126,11 +126,12 @@ def _parse_numbers(texts: pa.Array) -> npt.NDArray[np.float64]:
 def _require_numbers(
     known_NC: npt.NDArray[np.bool_], cells: pa.Array, symbol: str, schema: pa.Schema
 ) -> None:
-    for row, column in np.argwhere(~known_NC).tolist():
-        text = cells[row * len(schema) + column].as_py()
-        if schema.field(column).nullable and text == "":
-            continue
-        start = cells[row * len(schema)].as_py()
+    columns = len(schema)
+    empty_NC = pc.equal(cells, "").to_numpy(zero_copy_only=False).reshape(-1, columns)
+    bad_NC = ~known_NC & ~(empty_NC & np.array([field.nullable for field in schema]))
+    if bad_NC.any():
+        row, column = np.argwhere(bad_NC)[0].tolist()
+        start, text = cells[row * columns].as_py(), cells[row * columns + column].as_py()
         raise MalformedAnswer(
             f"{symbol}: {schema.field(column).name} of candle {start} is {text!r:.80}: "
             "expected a finite number in a string",

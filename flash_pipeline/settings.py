@@ -73,7 +73,7 @@ class Settings:
         yahoo_url = values.get("FLASH_PIPELINE_YAHOO_URL")
         return cls(
             home=_parse_home(home) if home else _default_home(),
-            bybit_urls=_parse_hosts(url) if url else (),
+            bybit_urls=_with_fallback(_parse_hosts(url)) if url else (),
             yahoo_tickers=_parse_tickers(values.get("FLASH_PIPELINE_YAHOO") or ""),
             yahoo_urls=_parse_hosts(yahoo_url) if yahoo_url else (),
             recipe=values.get("FLASH_PIPELINE_RECIPE") or "auto",
@@ -172,6 +172,12 @@ class Settings:
 
 def _require_web_urls(variable: str, urls: tuple[str, ...], example: str) -> None:
     for url in urls:
+        shown = redacted(url)
+        if shown != url:
+            raise InvalidSetting(
+                f"{variable}={shown!r} comes with a user, a password or a token: expected a public "
+                f"host, such as {example}"
+            )
         if not _is_web_url(url):
             raise InvalidSetting(
                 f"{variable}={url!r} is no URL: expected http(s)://host, such as {example}, "
@@ -208,8 +214,12 @@ def _is_web_url(text: str) -> bool:
 
 
 def _parse_hosts(text: str) -> tuple[str, ...]:
-    """Return the URLs of a comma-separated list, each once, and the fallback of a lone one."""
-    urls = tuple(dict.fromkeys(url.strip().rstrip("/") for url in text.split(",")))
+    """Return the URLs of a comma-separated list, each once."""
+    return tuple(dict.fromkeys(url.strip().rstrip("/") for url in text.split(",")))
+
+
+def _with_fallback(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the hosts of the exchange, and the fallback of a lone one."""
     if len(urls) == 1 and urls[0] in BYBIT_FALLBACKS:
         return (*urls, BYBIT_FALLBACKS[urls[0]])
     return urls

@@ -1,5 +1,7 @@
 """What README and data/README say is so."""
 
+import importlib
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from flash_pipeline.defs.assets import ASSETS
+from flash_pipeline.exchange.faults import KINDS
 from flash_pipeline.ingest import Ledger
 from flash_pipeline.market import Interval
 from flash_pipeline.settings import Settings
@@ -144,3 +147,17 @@ def test_the_registry_lookup_of_the_readme_predicts(tmp_path, monkeypatch, capsy
     assert predicted.shape == (3, 2)
     assert np.isfinite(predicted).all()
     assert "[[" in capsys.readouterr().out
+
+
+def test_every_kind_of_fault_is_listed():
+    kinds = MARKET_DATA.partition("## The embedded exchange")[2].partition("## Measured")[0]
+    for name in KINDS:
+        assert f"`{name}`" in kinds
+    assert f"{len(KINDS)}\nkinds" in README or f"{len(KINDS)} kinds" in README
+
+
+def test_the_measured_figures_are_those_of_the_newest_results(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT / "benchmarks" / "ingest")
+    measured = importlib.import_module("document").measured
+    newest = max((PROJECT / "benchmarks" / "results").glob("ingest_*.json"))
+    assert MARKET_DATA.endswith(measured(json.loads(newest.read_text())))

@@ -113,6 +113,19 @@ def test_the_exchanges_own_host_alone_gets_its_fallback(url):
     assert hosts == ("https://api.bybit.com", "https://api.bytick.com")
 
 
+def test_the_exchanges_fallback_is_none_of_yahoos_hosts():
+    settings = _read(FLASH_PIPELINE_YAHOO_URL="https://api.bybit.com")
+    assert settings.yahoo_urls == ("https://api.bybit.com",)
+
+
+@pytest.mark.parametrize("variable", ["FLASH_PIPELINE_BYBIT_URL", "FLASH_PIPELINE_YAHOO_URL"])
+@pytest.mark.parametrize("url", ["https://me:secret@host", "https://host?token=secret"])
+def test_a_url_with_a_password_is_refused_without_telling_it(variable, url):
+    with pytest.raises(InvalidSetting, match=rf"{variable}='https://.*\*\*\*") as caught:
+        _read(**{variable: url})
+    assert "secret" not in str(caught.value)
+
+
 def test_a_list_of_hosts_is_kept_as_it_is_each_host_once():
     text = "https://api.bytick.com/, https://api.bybit.com ,https://api.bytick.com"
     hosts = _read(FLASH_PIPELINE_BYBIT_URL=text).bybit_urls

@@ -2,7 +2,8 @@
 
     python benchmarks/ingest [campaign harm cost throughput memory]
 
-Prints tables and, where all parts were run, writes benchmarks/results/ingest_<hw>_<date>.json.
+Prints tables and, where all parts were run, writes benchmarks/results/ingest_<hw>_<date>.json and
+the figures in docs/market-data.md.
 Figures of a shared machine are noisy, so compare them within one run.
 """
 
@@ -18,6 +19,7 @@ import harm
 import memory
 import throughput
 from common import Result, machine, print_table, write_results
+from document import write_document
 
 PARTS: dict[str, Callable[[Path], Result]] = {
     "cost": cost.measure,
@@ -45,6 +47,7 @@ def main() -> None:
         print(f"  ({name} took {time.perf_counter() - started:.0f} s)")
     if set(asked) == set(PARTS):
         print(f"\nwritten to {write_results(results)}")
+        write_document(results)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,9 @@ READ_TIMEOUT_S = 0.4
 RATE, BURST = 0.6, 2
 TICKS = 2
 """Hourly ticks after each backfill."""
-HELD_BACK = frozenset({"preliminary_rows", "server_time_back", "envelope_clock_back"})
+HELD_BACK = frozenset(
+    {"preliminary_rows", "server_time_back", "envelope_clock_back", "vanished_symbol"}
+)
 """Kinds that hold back what only a later answer can tell: not injected into the last tick."""
 
 _MOST_RUNS = 60  # of one step, before the campaign is given up

@@ -28,6 +28,9 @@ class History:
     """Rows of `CANDLE_SCHEMA`: sorted, unique, on the interval's grid."""
     incomplete: int
     """Candles that were left out, since not all of the finer ones they are made of are there."""
+    unproven: int = 0
+    """Candles of the files that were left out: the newest of each recording, which may have been
+    forming when it was written. Not counted where another file holds it further within."""
 
 
 def read_file(file: CandleFile) -> pa.Table:
@@ -39,7 +42,9 @@ def read_history(files: Sequence[CandleFile], interval: Interval) -> History:
     """Return the candles of one symbol's files.
 
     Finer candles are put together to those of `interval`, from whole groups only, across the
-    edges of files. Where files overlap they must agree.
+    edges of files. Where files overlap they must agree. The newest candle of a recording is left
+    out: whether it had closed when it was written, no file tells. Months of the archive are
+    published when they are over.
 
     Parameters
     ----------
@@ -53,19 +58,26 @@ def read_history(files: Sequence[CandleFile], interval: Interval) -> History:
         `read_file`.
     """
     by_interval: dict[Interval, list[tuple[Path, pa.Table]]] = defaultdict(list)
+    newest: dict[Interval, list[int]] = defaultdict(list)
     for file in files:
         if interval.minutes % file.interval.minutes:
             raise DataError(
                 f"{file.path} holds candles of interval {file.interval.value}: none of "
                 f"interval {interval.value} can be made of these"
             )
-        by_interval[file.interval].append((file.path, read_file(file)))
-    parts, incomplete = [], 0
+        candles = read_file(file)
+        if file.format == "recording":
+            newest[file.interval].append(candles["start_time"][-1].as_py())
+            candles = candles.slice(0, candles.num_rows - 1)
+        by_interval[file.interval].append((file.path, candles))
+    parts, incomplete, unproven = [], 0, 0
     for finer, tables in by_interval.items():
-        whole, left_out = _put_together(_join(tables), finer, interval)
+        joined = _join(tables)
+        unproven += _absent(newest[finer], joined)
+        whole, left_out = _put_together(joined, finer, interval)
         parts.append((tables[0][0], whole))
         incomplete += left_out
-    return History(_join(parts), incomplete)
+    return History(_join(parts), incomplete, unproven)
 
 
 def _join(parts: Sequence[tuple[Path, pa.Table]]) -> pa.Table:
@@ -103,9 +115,14 @@ def differ(
     return np.asarray(np.abs(one - other) > tolerance)
 
 
+def _absent(starts: Sequence[int], candles: pa.Table) -> int:
+    absent = ~np.isin(np.unique(np.array(starts, np.int64)), candles["start_time"].to_numpy())
+    return int(absent.sum())
+
+
 def _put_together(candles: pa.Table, finer: Interval, interval: Interval) -> tuple[pa.Table, int]:
     """Return candles of an interval made of whole groups of finer ones, and how many were not."""
-    if finer is interval:
+    if finer is interval or not candles.num_rows:
         return candles, 0
     columns = {name: candles[name].to_numpy() for name in CANDLE_SCHEMA.names}
     groups = columns["start_time"] // interval.milliseconds

@@ -6,7 +6,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from pydantic import Field, ValidationError
 
-from flash_pipeline.bybit.fields import Fields, JsonMilliseconds, describe
+from flash_pipeline.bybit.fields import JsonMilliseconds
 from flash_pipeline.errors import (
     AccessDenied,
     AccessTooFrequent,
@@ -17,7 +17,7 @@ from flash_pipeline.errors import (
     RequestRejected,
     UnknownSymbol,
 )
-from flash_pipeline.transport import Answer, check_status, require_json
+from flash_pipeline.transport import Answer, Fields, check_status, describe, require_json
 
 R = TypeVar("R")
 

@@ -1,6 +1,5 @@
 """One call of the API: a path and a query in, an envelope of known shape out."""
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -11,10 +10,7 @@ from flash_pipeline.bybit.answers import Envelope, read_envelope
 from flash_pipeline.bybit.fields import JsonObject
 from flash_pipeline.bybit.rows import lift_cells
 from flash_pipeline.errors import InconsistentAnswer
-from flash_pipeline.transport import Answer, HttpTransport, Query
-
-MARKET_HEADER = "X-Flash-Pipeline-Market"
-"""Set by the embedded exchange alone: `simulated` or `replay`."""
+from flash_pipeline.transport import Answer, HttpTransport, OneMarket, Query
 
 CATEGORY = "linear"
 """The product that is asked for: perpetuals quoted in USDT."""
@@ -34,14 +30,13 @@ class Api:
 
     def __init__(self, transport: HttpTransport) -> None:
         self._transport = transport
-        self._lock = threading.Lock()
         self._clock: int | None = None
-        self._market: str | None = None
+        self._one_market = OneMarket("the exchange")
 
     @property
     def market(self) -> str | None:
         """`live`, `simulated` or `replay`; None before the first answer."""
-        return self._market
+        return self._one_market.market
 
     def get(
         self,
@@ -56,7 +51,7 @@ class Api:
 
         def read_answer(answer: Answer) -> T:
             envelope = read_envelope(answer, shape, symbol=symbol)
-            self._require_one_market(answer)
+            self._one_market.require(answer)
             return read(envelope)
 
         return self._transport.get(path, query, read_answer, symbol=symbol)
@@ -80,7 +75,7 @@ class Api:
             lifted = lift_cells(answer.body, columns)
             rest = answer if lifted is None else replace(answer, body=lifted[0])
             envelope = read_envelope(rest, shape, symbol=symbol)
-            self._require_one_market(answer)
+            self._one_market.require(answer)
             return read(envelope, None if lifted is None else lifted[1])
 
         return self._transport.get(path, query, read_answer, symbol=symbol)
@@ -96,16 +91,6 @@ class Api:
         a candle that is still forming does not pass for closed.
         """
         return envelope.time if self._clock is None else min(envelope.time, self._clock)
-
-    def _require_one_market(self, answer: Answer) -> None:
-        """Refuse a second host that serves other numbers, such as simulated ones."""
-        market = answer.headers.get(MARKET_HEADER.lower(), "live")
-        with self._lock:
-            self._market = self._market or market
-        if market != self._market:
-            raise InconsistentAnswer(
-                f"{answer.url} answers for the {market!r} market, the exchange was {self._market!r}"
-            )
 
 
 def require_subject(symbol: str, answered: str, category: str = "") -> None:

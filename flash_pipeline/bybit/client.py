@@ -17,7 +17,6 @@ from flash_pipeline.bybit.listing import (
     find_delisted,
     find_instrument,
     list_instruments,
-    read_launch_time,
 )
 from flash_pipeline.bybit.tickers import fetch_tickers
 from flash_pipeline.market import CandleAnswer, Interval, TimeRange
@@ -145,13 +144,6 @@ class BybitClient:
     def instrument(self, symbol: str) -> JsonObject:
         """Return the exchange's description of an instrument, as it sends it."""
         return find_instrument(self._api, symbol)
-
-    def launch_time(self, symbol: str) -> int:
-        """Return when the exchange says it launched an instrument, ms since the epoch.
-
-        The first candle can lie days or years off it.
-        """
-        return read_launch_time(self.instrument(symbol))
 
     def delisted(self, symbols: Sequence[str]) -> frozenset[str]:
         """Return those of the symbols that trade no more; others trade or are about to."""

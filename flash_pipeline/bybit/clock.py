@@ -6,8 +6,8 @@ from pydantic import Field
 
 from flash_pipeline.bybit.answers import Envelope
 from flash_pipeline.bybit.api import Api
-from flash_pipeline.bybit.fields import Fields
 from flash_pipeline.errors import InconsistentAnswer
+from flash_pipeline.transport import Fields
 
 PATH = "/v5/market/time"
 """Route."""

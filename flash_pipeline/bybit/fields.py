@@ -5,9 +5,10 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from flash_pipeline.errors import MalformedAnswer
+from flash_pipeline.transport import describe
 
 JsonObject = Mapping[str, Any]
 
@@ -19,15 +20,8 @@ MOST_DIGITS = 14
 
 _NUMBER = re.compile(NUMBER_PATTERN, re.ASCII)
 _INTEGER = re.compile(f"[0-9]{{1,{MOST_DIGITS}}}", re.ASCII)
-_SHOWN = 80  # characters of a bad value in a message
 
 M = TypeVar("M", bound=BaseModel)
-
-
-class Fields(BaseModel):
-    """Base of the shapes of answers: JSON's own types are kept apart, other fields are let be."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 def _read_number(text: object) -> float:
@@ -80,10 +74,3 @@ def parse_row(model: type[M], row: object, symbol: str) -> M:
         return model.model_validate(row)
     except ValidationError as error:
         raise MalformedAnswer(f"{symbol}: {describe(error)}", symbol=symbol) from error
-
-
-def describe(error: ValidationError) -> str:
-    """Return the first complaint of a validation: where, which value, and what was expected."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(map(str, first["loc"])) or "the answer"
-    return f"{where} is {first['input']!r:.{_SHOWN}}: {first['msg']}"

@@ -5,10 +5,10 @@ from pydantic import Field
 
 from flash_pipeline.bybit.answers import Envelope
 from flash_pipeline.bybit.api import CATEGORY, Api, require_subject
-from flash_pipeline.bybit.fields import Fields, Milliseconds, Number
+from flash_pipeline.bybit.fields import Milliseconds, Number
 from flash_pipeline.errors import InconsistentAnswer
 from flash_pipeline.market import FUNDING_SCHEMA, TimeRange, iso_utc, parse_symbol
-from flash_pipeline.transport import Query
+from flash_pipeline.transport import Fields, Query
 
 PATH = "/v5/market/funding/history"
 """Route."""

@@ -11,7 +11,6 @@ from pydantic import Field
 
 from flash_pipeline.bybit.client import BybitClient
 from flash_pipeline.bybit.fields import (
-    Fields,
     JsonObject,
     Milliseconds,
     Number,
@@ -19,6 +18,7 @@ from flash_pipeline.bybit.fields import (
     parse_row,
 )
 from flash_pipeline.storage.files import write_parquet
+from flash_pipeline.transport import Fields
 
 INSTRUMENT_SCHEMA = pa.schema(
     [

@@ -9,7 +9,6 @@ from pydantic import Field
 
 from flash_pipeline.bybit.answers import Envelope
 from flash_pipeline.bybit.api import CATEGORY, Api, require_subject
-from flash_pipeline.bybit.fields import Fields
 from flash_pipeline.bybit.rows import parse_candles, parse_cells
 from flash_pipeline.errors import InconsistentAnswer
 from flash_pipeline.market import (
@@ -20,6 +19,7 @@ from flash_pipeline.market import (
     TimeRange,
     parse_symbol,
 )
+from flash_pipeline.transport import Fields
 
 MAX_CANDLES = 1000
 """Candles in one answer at most; of a wider range the exchange returns the newest."""

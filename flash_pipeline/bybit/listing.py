@@ -7,10 +7,10 @@ from pydantic import Field
 
 from flash_pipeline.bybit.answers import Envelope
 from flash_pipeline.bybit.api import CATEGORY, Api, pick_rows
-from flash_pipeline.bybit.fields import Fields, JsonObject, Milliseconds, parse_row
+from flash_pipeline.bybit.fields import JsonObject
 from flash_pipeline.errors import InconsistentAnswer, UnknownSymbol
 from flash_pipeline.market import parse_symbol, parse_symbols
-from flash_pipeline.transport import Query
+from flash_pipeline.transport import Fields, Query
 
 PATH = "/v5/market/instruments-info"
 """Route."""
@@ -22,12 +22,6 @@ _MOST_PAGES = 100
 # Without a status the exchange answers what trades; the others are asked for one by one.
 _STATUSES = (None, "PreLaunch", "Delivering", "Closed")
 _NO_LONGER_TRADED = frozenset({"Settling", "Delivering", "Closed"})
-
-
-class Launch(Fields):
-    """The part of a description that says when an instrument was launched."""
-
-    time: Milliseconds = Field(alias="launchTime")
 
 
 class ListingPage(Fields):
@@ -83,11 +77,6 @@ def find_delisted(api: Api, symbols: Sequence[str]) -> frozenset[str]:
     """
     rows = list_instruments(api, symbols)
     return frozenset(row["symbol"] for row in rows if row.get("status") in _NO_LONGER_TRADED)
-
-
-def read_launch_time(row: JsonObject) -> int:
-    """Return when a description says its instrument was launched, ms since the epoch."""
-    return parse_row(Launch, row, str(row.get("symbol"))).time
 
 
 def _look_up(api: Api, symbols: Sequence[str]) -> dict[str, JsonObject]:

@@ -8,8 +8,9 @@ from pydantic import Field
 
 from flash_pipeline.bybit.answers import Envelope
 from flash_pipeline.bybit.api import CATEGORY, Api, pick_rows
-from flash_pipeline.bybit.fields import Fields, OptionalMilliseconds, OptionalNumber, parse_row
+from flash_pipeline.bybit.fields import OptionalMilliseconds, OptionalNumber, parse_row
 from flash_pipeline.market import parse_symbols
+from flash_pipeline.transport import Fields
 
 PATH = "/v5/market/tickers"
 """Route."""

@@ -89,5 +89,10 @@ def _print_remarks(imported: "list[SymbolImport]") -> None:
                 f"{done.symbol}: {done.differing:,} candles differ from the stored ones, which "
                 f"stay; first {done.first_difference}"
             )
+        if done.unproven:
+            click.echo(
+                f"{done.symbol}: {done.unproven:,} candles are the newest of their recording, and "
+                "may have been forming then: left to the exchange"
+            )
         if done.unclosed:
             click.echo(f"{done.symbol}: {done.unclosed:,} candles have not closed yet: left out")

@@ -1,19 +1,25 @@
 """Asset checks: what must hold before anything downstream is built."""
 
 import time
+from collections.abc import Callable
 
 import dagster as dg
 
-from flash_pipeline.bybit import BybitClient
 from flash_pipeline.defs.assets.market_data import features, klines
 from flash_pipeline.defs.assets.model import window_tensors
 from flash_pipeline.defs.assets.reference import funding, mark_klines
 from flash_pipeline.defs.assets.verdict import forecasts
 from flash_pipeline.defs.partitions import tagged_months
+from flash_pipeline.defs.record import (
+    MARK_PRICES,
+    bybit_symbols,
+    candle_gaps,
+    mark_gaps,
+    source_name,
+)
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.features import audit_features
 from flash_pipeline.ingest import (
-    Ledger,
     audit_completeness,
     audit_funding,
     audit_klines,
@@ -23,7 +29,6 @@ from flash_pipeline.ingest import (
 from flash_pipeline.market import Month
 from flash_pipeline.storage.funding import FundingStore
 from flash_pipeline.storage.warehouse import open_warehouse
-from flash_pipeline.yahoo import YahooClient
 
 
 @dg.asset_check(asset=klines, blocking=True)
@@ -33,8 +38,12 @@ def klines_keep_the_contract(
     """Candles are sorted, unique, on the grid, closed, positive, and hold together."""
     settings = pipeline.settings()
     store, symbols = pipeline.store(settings), pipeline.resolve().data.symbols
-    closed_end = store.interval.floor(_clock(context, klines))
-    return _result(audit_klines(store, symbols, closed_end=closed_end))
+    clock = _clocks(context, klines)
+    problems = []
+    for symbol in symbols:  # each source was read at a time of its own
+        closed_end = store.interval.floor(clock(source_name(settings, symbol)))
+        problems += audit_klines(store, [symbol], closed_end=closed_end)
+    return _result(problems)
 
 
 @dg.asset_check(asset=klines, pool="duckdb")
@@ -44,12 +53,12 @@ def klines_are_complete(
     """Every candle of the run's months is stored, or recorded as one that the source lacks."""
     settings = pipeline.settings()
     store, symbols = pipeline.store(settings), pipeline.resolve().data.symbols
-    names = (BybitClient.name, YahooClient.name)
-    ledgers = [Ledger(settings.warehouse, name, store.interval) for name in names]
-    gaps = {symbol: found for each in ledgers for symbol, found in each.open_gaps().items()}
-    closed_end = store.interval.floor(_clock(context, klines))
-    months = _run_months(context)
-    return _result(audit_completeness(store, symbols, gaps, closed_end=closed_end, months=months))
+    gaps, clock = candle_gaps(settings, store.interval, symbols), _clocks(context, klines)
+    months, problems = _run_months(context), []
+    for symbol in symbols:
+        closed_end = store.interval.floor(clock(source_name(settings, symbol)))
+        problems += audit_completeness(store, [symbol], gaps, closed_end=closed_end, months=months)
+    return _result(problems)
 
 
 @dg.asset_check(asset=klines)
@@ -69,8 +78,22 @@ def mark_klines_keep_the_contract(
     """Candles of the mark price are sorted, unique, on the grid, closed and positive."""
     settings = pipeline.settings()
     store, symbols = pipeline.mark_store(settings), pipeline.resolve().data.symbols
-    closed_end = store.interval.floor(_clock(context, mark_klines))
+    closed_end = store.interval.floor(_clocks(context, mark_klines)(MARK_PRICES))
     return _result(audit_klines(store, symbols, closed_end=closed_end))
+
+
+@dg.asset_check(asset=mark_klines, pool="duckdb")
+def mark_klines_are_complete(
+    context: dg.AssetCheckExecutionContext, pipeline: PipelineResource
+) -> dg.AssetCheckResult:
+    """Every candle of the mark price is stored, or recorded as one that the exchange lacks."""
+    settings = pipeline.settings()
+    store = pipeline.mark_store(settings)
+    symbols = bybit_symbols(settings, pipeline.resolve().data.symbols)
+    gaps = mark_gaps(settings, store.interval)
+    closed_end = store.interval.floor(_clocks(context, mark_klines)(MARK_PRICES))
+    months = _run_months(context)
+    return _result(audit_completeness(store, symbols, gaps, closed_end=closed_end, months=months))
 
 
 @dg.asset_check(asset=funding)
@@ -119,13 +142,18 @@ def forecasts_are_unique(pipeline: PipelineResource) -> dg.AssetCheckResult:
         return _result(audit_forecasts(connection))
 
 
-def _clock(context: dg.AssetCheckExecutionContext, asset: dg.AssetsDefinition) -> int:
-    """Return the exchange's clock when the asset was refreshed last, ms since the epoch."""
+def _clocks(
+    context: dg.AssetCheckExecutionContext, asset: dg.AssetsDefinition
+) -> Callable[[str], int]:
+    """Return what tells a source's clock when it was read last, ms since the epoch, by its name.
+
+    This machine's clock stands in for one that was not read, as before the first refresh.
+    """
     event = context.instance.get_latest_materialization_event(asset.key)
     made = event.asset_materialization if event is not None else None
-    if made is None:
-        return int(time.time() * 1000)
-    return int(float(str(made.metadata["exchange_clock"].value)) * 1000)
+    clocks = made.metadata["clocks"].value if made is not None else {}
+    now = int(time.time() * 1000)
+    return lambda source: int(str(dict(clocks).get(source, now)))
 
 
 def _run_months(context: dg.AssetCheckExecutionContext) -> list[Month]:
@@ -154,6 +182,7 @@ CHECKS = [
     klines_are_complete,
     klines_are_plausible,
     mark_klines_keep_the_contract,
+    mark_klines_are_complete,
     funding_keeps_the_contract,
     features_match_the_candles,
     newest_window_is_fresh,

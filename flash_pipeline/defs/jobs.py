@@ -6,10 +6,10 @@ import dagster as dg
 
 from flash_pipeline.bybit import BybitClient
 from flash_pipeline.defs.assets import HOURLY
-from flash_pipeline.defs.partitions import FIRST_MONTH, range_tags
+from flash_pipeline.defs.due import months_to_refresh
+from flash_pipeline.defs.partitions import range_tags
 from flash_pipeline.defs.resources import PipelineResource, bury_killed_run
 from flash_pipeline.errors import ExchangeError
-from flash_pipeline.market import Month
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.lock import claim_home, holder
 
@@ -54,11 +54,12 @@ def hourly(
     now = int(tick.timestamp() * 1000)
     if not keeps_time(settings, pipeline, now):
         now = exchange_now(settings, now)
-    first, last = months_to_refresh(settings, pipeline, now)
+    reference = tick.hour in REFERENCE_HOURS
+    first, last = months_to_refresh(settings, pipeline, now, reference=reference)
     return dg.RunRequest(
         run_key=tick.isoformat(),
         tags=range_tags(first, last),
-        asset_selection=None if tick.hour in REFERENCE_HOURS else HOURLY,
+        asset_selection=None if reference else HOURLY,
     )
 
 
@@ -107,27 +108,6 @@ def exchange_now(settings: Settings, scheduled_ms: int) -> int:
             return client.server_time()
     except ExchangeError:
         return scheduled_ms
-
-
-def months_to_refresh(
-    settings: Settings, pipeline: PipelineResource, now: int
-) -> tuple[Month, Month]:
-    """Return the months of an hourly run at an instant (ms since the epoch).
-
-    The current month, and the one before it while the newest three candles, which are always
-    read again, reach into it. Where the history of the windows is not stored yet, for any of the
-    symbols, the run begins at its first month; after a pause it begins where the candles end.
-    """
-    store = pipeline.store(settings)
-    current = Month.containing(now)
-    wanted_from = max(Month.parse(FIRST_MONTH), pipeline.window_months(current)[0])
-    reread_from = Month.containing(now - 4 * store.interval.milliseconds)
-    stored = [store.months(symbol) for symbol in pipeline.resolve().data.symbols]
-    if not all(stored) or min(months[0] for months in stored) > wanted_from:
-        return min(wanted_from, current), current
-    # The newest stored month may not be whole. Its own run reads what it lacks.
-    month = max(min(months[-1] for months in stored), wanted_from)
-    return min(month, reread_from), current
 
 
 # Not NOT_STARTED: a command killed as it made its run leaves one behind for good, and nothing but

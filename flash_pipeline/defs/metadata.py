@@ -40,6 +40,8 @@ def refresh_metadata(refresh: KlineRefresh) -> dict[str, Any]:
         "files_written": refresh.files_written,
         "source": refresh.source,
         "exchange_clock": instant(refresh.now),
+        "clocks": dg.MetadataValue.json(dict(refresh.clocks)),
+        "forgotten_symbols": dg.MetadataValue.json(list(refresh.forgotten)),
         "synthetic": refresh.synthetic,
     }
 

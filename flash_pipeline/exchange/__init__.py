@@ -7,7 +7,7 @@ It serves development, tests and backtests where the real exchange is out of rea
 Its answers say in a header whether their numbers are synthetic.
 """
 
-from flash_pipeline.exchange.app import MARKET_HEADER, build_app
+from flash_pipeline.exchange.app import build_app
 from flash_pipeline.exchange.clock import Clock
 from flash_pipeline.exchange.faults import Faults, FaultSpec
 from flash_pipeline.exchange.replay import ReplayedMarket
@@ -18,7 +18,6 @@ from flash_pipeline.exchange.source import Market
 
 __all__ = [
     "DEFAULT_SEED",
-    "MARKET_HEADER",
     "Clock",
     "FaultSpec",
     "Faults",

@@ -15,9 +15,7 @@ from flash_pipeline.exchange.endpoints import ENDPOINTS, Call, Endpoint
 from flash_pipeline.exchange.query import Query
 from flash_pipeline.exchange.source import Market
 from flash_pipeline.exchange.yahoo import YahooChart
-
-MARKET_HEADER = "X-Flash-Pipeline-Market"
-"""Header of every answer: `simulated` for synthetic numbers, `replay` for recorded ones."""
+from flash_pipeline.market import MARKET_HEADER
 
 _OK, _BAD_PARAMETER, _SYSTEM_ERROR, _NO_ROUTE = 0, 10001, 10016, 10017
 

@@ -9,14 +9,14 @@ from urllib.parse import quote, unquote
 
 from flash_pipeline.errors import InvalidInput
 from flash_pipeline.exchange.book import Book, make_book
-from flash_pipeline.exchange.candles import Candles, Column
+from flash_pipeline.exchange.candles import NO_CANDLES, Candles, Column
 from flash_pipeline.exchange.decimals import decimal_text
 from flash_pipeline.exchange.instruments import Instrument
 from flash_pipeline.exchange.listing import instrument_json
 from flash_pipeline.exchange.mark import mark_columns
 from flash_pipeline.exchange.query import CATEGORY, Query
 from flash_pipeline.exchange.rows import rows_json
-from flash_pipeline.exchange.source import CandleRequest, Market
+from flash_pipeline.exchange.source import CandleRequest, Market, invents
 from flash_pipeline.exchange.tickers import ticker_json
 
 _BOOK_UPDATE_MS = 100  # the exchange numbers its books' updates; so often it makes one
@@ -62,8 +62,9 @@ def kline(call: Call) -> str:
 
 
 def mark_price_kline(call: Call) -> str:
-    """Answer `/v5/market/mark-price-kline`: as `kline`, with five columns."""
+    """Answer `/v5/market/mark-price-kline`: as `kline`, with five columns; in a replay no rows."""
     request, candles = _asked_candles(call)
+    candles = candles if invents(call.market) else NO_CANDLES
     instrument = call.market.instruments[request.symbol]
     return _candle_result(request.symbol, mark_columns(candles, request.interval, instrument))
 
@@ -116,11 +117,12 @@ def funding_history(call: Call) -> str:
 
 
 def order_book(call: Call) -> str:
-    """Answer `/v5/market/orderbook`; before the listing both sides are empty."""
+    """Answer `/v5/market/orderbook`; before the listing and in a replay both sides are empty."""
     call.query.category()
     instrument = call.query.instrument(call.market)
     limit = call.query.limit(default=25, largest=1000)
-    price = call.market.last_price(instrument.symbol, call.now_ms)
+    priced = invents(call.market)
+    price = call.market.last_price(instrument.symbol, call.now_ms) if priced else None
     book = Book([], []) if price is None else make_book(instrument, price, call.now_ms, limit)
     result = {
         "s": instrument.symbol,

@@ -75,7 +75,7 @@ def embedded_exchange(
     """
     market = SimulatedMarket() if market is None else market
     clock = Clock() if clock is None else clock
-    server = uvicorn.Server(_config(build_app(market, clock), clock, faults, rate_limit))
+    server = uvicorn.Server(_config(market, clock, faults, rate_limit))
     with _listen(host, port) as listener:
         thread = Thread(
             target=server.run, args=([listener],), name="embedded-exchange", daemon=True
@@ -89,15 +89,16 @@ def embedded_exchange(
 
 
 def _config(
-    app: ASGIApp, clock: Clock, faults: Faults | None, rate_limit: int | None
+    market: Market, clock: Clock, faults: Faults | None, rate_limit: int | None
 ) -> uvicorn.Config:
-    """Return how an application is served, with what stands before it."""
+    """Return how a market is served, with what stands before it."""
+    app: ASGIApp = build_app(market, clock)
     if faults is not None:
         app = faults.wrap(app, clock.now_ms)
     if rate_limit is not None:
         app = RateLimit(app, rate_limit, clock.now_ms)
     return uvicorn.Config(
-        Dated(app, clock.now_ms),
+        Dated(app, clock.now_ms, market.kind),
         date_header=False,  # which would be this machine's
         http="auto" if faults is None else faults.connections.protocol(),
         loop="asyncio",

@@ -79,6 +79,15 @@ class Market(Protocol):
         ...
 
 
+def invents(market: Market) -> bool:
+    """Say whether what was not traded may be made up: mark price, book, open interest.
+
+    Only in a simulation, which is labelled as one. Made up beside recorded numbers it would pass
+    for real, so a replay answers that it has none.
+    """
+    return market.kind == "simulated"
+
+
 def listed_instrument(market: Market, symbol: str) -> Instrument:
     """Return the instrument of a symbol.
 

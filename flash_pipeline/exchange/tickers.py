@@ -7,21 +7,26 @@ from flash_pipeline.exchange.candles import Candles
 from flash_pipeline.exchange.decimals import decimal_text
 from flash_pipeline.exchange.instruments import Instrument, Step
 from flash_pipeline.exchange.mark import mark_price
-from flash_pipeline.exchange.source import CandleRequest, Market
+from flash_pipeline.exchange.source import CandleRequest, Market, invents
 from flash_pipeline.market import Interval
 from flash_pipeline.market.interval import MINUTE_MS
 
 _DAY_CANDLES = 25  # the last 24 hours touch so many hourly candles
 _OPEN_INTEREST_DAYS = 0.6  # of traded volume
+_MADE_UP = (
+    *("indexPrice", "markPrice", "openInterest", "openInterestValue"),
+    *("bid1Price", "bid1Size", "ask1Price", "ask1Size"),
+)
 _INDEX_PART = 0.5  # where the index lies between the last and the mark price
 
 
 def ticker_json(market: Market, instrument: Instrument, now_ms: int) -> dict[str, str] | None:
     """Return an instrument's ticker, every value a string; None before its first trade.
 
-    What the contract does not have, such as a delivery, is `""`. The last 24 hours are taken from
-    hourly candles, so they reach back to the start of one; the funding rate is that of the newest
-    settlement.
+    What the contract does not have, such as a delivery, is `""`, and so is in a replay what was not
+    recorded: mark and index price, open interest, best bid and ask, funding without a file. The
+    last 24 hours are taken from hourly candles, so they reach back to the start of one; the
+    funding rate is that of the newest settlement.
 
     Raises
     ------
@@ -33,18 +38,27 @@ def ticker_json(market: Market, instrument: Instrument, now_ms: int) -> dict[str
     last = market.last_price(instrument.symbol, now_ms)
     if last is None or not len(day):
         return None
-    mark = mark_price(last, instrument, now_ms)
-    index = last + (mark - last) * _INDEX_PART
     values = {
         "symbol": instrument.symbol,
         "lastPrice": decimal_text(last),
+        **_made_up_json(day, last, instrument, now_ms),
+        **_day_json(day, last),
+        **_funding_json(market, instrument, now_ms),
+        **_delivery_json(),
+    }
+    return values if invents(market) else {**values, **dict.fromkeys(_MADE_UP, "")}
+
+
+def _made_up_json(day: Candles, last: float, instrument: Instrument, now_ms: int) -> dict[str, str]:
+    """Return the fields that only a simulation has."""
+    mark = mark_price(last, instrument, now_ms)
+    index = last + (mark - last) * _INDEX_PART
+    return {
         "indexPrice": _rounded(index, Step.of(instrument.tick_size).decimals),
         "markPrice": decimal_text(mark),
-        **_day_json(day, last),
         **_interest_json(day, mark, instrument),
-        **_funding_json(market, instrument, now_ms),
+        **_touch_json(instrument, last, now_ms),
     }
-    return {**values, **_delivery_json(), **_touch_json(instrument, last, now_ms)}
 
 
 def _day_json(day: Candles, last: float) -> dict[str, str]:
@@ -73,9 +87,10 @@ def _interest_json(day: Candles, mark: float, instrument: Instrument) -> dict[st
 def _funding_json(market: Market, instrument: Instrument, now_ms: int) -> dict[str, str]:
     step = instrument.funding_minutes * MINUTE_MS
     settled = market.funding(instrument.symbol, 0, now_ms, 1, now_ms)
+    known = bool(settled) or invents(market)
     return {
         "fundingRate": decimal_text(settled[-1].rate) if settled else "",
-        "nextFundingTime": str((now_ms // step + 1) * step),
+        "nextFundingTime": str((now_ms // step + 1) * step) if known else "",
     }
 
 

@@ -3,23 +3,16 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from flash_pipeline.ingest.gaps import Gap
 from flash_pipeline.ingest.merge import starts_of
+from flash_pipeline.ingest.rules import row_rules
 from flash_pipeline.ingest.windows import Starts, runs
-from flash_pipeline.market import Interval, Month, TimeRange, iso_utc
+from flash_pipeline.market import Interval, Month, TimeRange, iso_utc, month_range
 from flash_pipeline.storage.klines import KlineStore
 
-_AVERAGE_TOLERANCE = 1e-3
-"""Of a price. A turnover in the place of the volume is off by orders of magnitude; the exchange's
-own rounding by less than this: in one real hour of 2021 the average lies 0.05 % below the low."""
-
 _NAMED = 3
-
-Broken = npt.NDArray[np.bool_]
-"""Which candles [candles] break a rule."""
 
 
 def audit_klines(
@@ -52,20 +45,16 @@ def audit_month(
 ) -> list[str]:
     """Return what is wrong with one month's candles, one sentence each.
 
-    They must be sorted, unique, on the grid, of the month and closed; prices finite, above zero,
-    with low <= open, close <= high; volumes 0 or more, and low <= turnover / volume <= high, with
-    a tolerance for rounding. No trade (volume 0) and an unknown turnover (null) pass.
+    They must be sorted, unique, of the month and closed, and each must keep `rules.row_rules`.
     """
     start = starts_of(candles)
     end = month.time_range.end if closed_end is None else closed_end
     rules = {
         "candles out of order or twice": np.diff(start) <= 0,
-        f"candles off the {interval.value} grid": start % interval.milliseconds != 0,
         "candles of another month": (start < month.time_range.start)
         | (start >= month.time_range.end),
         "candles not closed yet": (start >= end) & (start < month.time_range.end),
-        **_price_rules(candles),
-        **(_volume_rules(candles) if "volume" in candles.column_names else {}),
+        **row_rules(candles, interval),
     }
     return [f"{int(broken.sum())} {name}" for name, broken in rules.items() if broken.any()]
 
@@ -80,6 +69,8 @@ def audit_completeness(
 ) -> list[str]:
     """Return the candles that are neither stored nor recorded as missing, one sentence a month.
 
+    A month without a file lacks all of its candles.
+
     Parameters
     ----------
     gaps : mapping of str to sequence of Gap
@@ -87,19 +78,34 @@ def audit_completeness(
     closed_end : int
         First instant up to which candles are expected, ms since the epoch.
     months : sequence of Month or None
-        Months to look at; all that are stored by default.
+        Months to look at; by default all from a symbol's first stored one to `closed_end`.
     """
     problems = []
-    for symbol, month, candles in _month_files(store, symbols, months):
-        closed = month.time_range.intersect(TimeRange(0, closed_end))
-        grid = np.array(closed.candle_starts(store.interval), dtype=np.int64)
-        held = np.isin(grid, starts_of(candles))
-        for gap in gaps.get(symbol, ()):
-            held |= (grid >= gap.first_start) & (grid <= gap.last_start)
-        if not held.all():
-            holes = _holes(grid[~held], store.interval)
-            problems.append(f"{symbol} {month}: {int((~held).sum())} candles unaccounted: {holes}")
+    for symbol in symbols:
+        for month in _months_until(store, symbol, closed_end) if months is None else months:
+            missing = _unaccounted(store, symbol, month, gaps.get(symbol, ()), closed_end)
+            if len(missing):
+                holes = _holes(missing, store.interval)
+                problems.append(f"{symbol} {month}: {len(missing)} candles unaccounted: {holes}")
     return problems
+
+
+def _months_until(store: KlineStore, symbol: str, closed_end: int) -> list[Month]:
+    stored = store.months(symbol)
+    last = Month.containing(closed_end)
+    return list(month_range(stored[0], max(last, stored[0]))) if stored else []
+
+
+def _unaccounted(
+    store: KlineStore, symbol: str, month: Month, gaps: Sequence[Gap], closed_end: int
+) -> Starts:
+    closed = month.time_range.intersect(TimeRange(0, closed_end))
+    grid = np.array(closed.candle_starts(store.interval), dtype=np.int64)
+    held = np.isin(grid, starts_of(store.read_month(symbol, month)))
+    for gap in gaps:
+        held |= (grid >= gap.first_start) & (grid <= gap.last_start)
+    missing: Starts = grid[~held]
+    return missing
 
 
 def _holes(missing: Starts, interval: Interval) -> str:
@@ -115,28 +121,3 @@ def _month_files(
         for month in store.months(symbol):
             if months is None or month in months:
                 yield symbol, month, store.read_month(symbol, month)
-
-
-def _price_rules(candles: pa.Table) -> dict[str, Broken]:
-    low, high = candles["low"].to_numpy(), candles["high"].to_numpy()
-    body = np.stack([candles["open"].to_numpy(), candles["close"].to_numpy()])
-    return {
-        "prices not above zero": ~(low > 0),
-        "infinite prices": np.isinf(high),
-        "opens or closes outside low to high": ~((low <= body) & (body <= high)).all(axis=0),
-    }
-
-
-def _volume_rules(candles: pa.Table) -> dict[str, Broken]:
-    volume, turnover = candles["volume"].to_numpy(), candles["turnover"].to_numpy()
-    low, high = candles["low"].to_numpy(), candles["high"].to_numpy()
-    known = (volume > 0) & np.isfinite(volume) & ~np.isnan(turnover)
-    average = np.divide(turnover, volume, out=low.copy(), where=known)
-    return {
-        "negative or missing volumes": ~((volume >= 0) & np.isfinite(volume)),
-        "average prices (turnover / volume) outside low to high": known
-        & ~(
-            (average >= low * (1 - _AVERAGE_TOLERANCE))
-            & (average <= high * (1 + _AVERAGE_TOLERANCE))
-        ),
-    }

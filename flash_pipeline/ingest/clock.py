@@ -9,9 +9,9 @@ class SourceClock:
     """The source's clock as a refresh read it, checked against every answer.
 
     A candle counts as closed when both the answer that holds it and the readings of the clock say
-    so: the earliest of them decides. An answer that disagrees with the last reading by
-    an interval or more has the clock read once more: a first reading that was ahead is put right so, and
-    one that was behind is found out, see `moved_on`.
+    so: the earliest of them decides. An answer that disagrees with the last reading by an interval
+    or more has the clock read once more: a first reading that was ahead is put right so, and one
+    that was behind is found out, see `moved_on`.
 
     Parameters
     ----------

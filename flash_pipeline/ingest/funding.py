@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flash_pipeline.errors import InvalidTimeRange
+from flash_pipeline.errors import InvalidTimeRange, UnknownSymbol
 from flash_pipeline.market import (
     FUNDING_SCHEMA,
     FundingSource,
@@ -66,7 +66,8 @@ def refresh_funding(
 
     That is what came after the newest stored settlement, and what seems to be missing between
     others. What still seems to be missing is asked for twice more. A symbol or a month without
-    funding is empty, which is no error.
+    funding is empty, which is no error: a month that is over gets a file all the same, which says
+    that it was asked for. Of a symbol that the source knows no more, what is stored stays.
 
     Raises
     ------
@@ -88,7 +89,10 @@ def refresh_funding(
     months = [month for month in month_range(first, last) if month.time_range.start <= now]
 
     def refresh(symbol: str) -> tuple[int, int]:
-        return _refresh_symbol(source, store, symbol, months, now)
+        try:
+            return _refresh_symbol(source, store, symbol, months, now)
+        except UnknownSymbol:  # the candles' refresh tells one that was never known
+            return sum(store.read_month(symbol, month).num_rows for month in months), 0
 
     with ThreadPoolExecutor(_SYMBOLS_AT_ONCE, thread_name_prefix="funding") as pool:
         done = list(pool.map(refresh, symbols))
@@ -158,7 +162,8 @@ def _refresh_symbol(
     written = 0
     for month, old in stored.items():
         rows = _within(funding, month.time_range)
-        if rows.num_rows and not rows.equals(old):
+        asked = month.time_range.end <= now and not store.path(symbol, month).is_file()
+        if asked or (rows.num_rows and not rows.equals(old)):
             store.write_month(symbol, month, rows, synthetic=source.is_synthetic())
             written += 1
     return funding.num_rows, written

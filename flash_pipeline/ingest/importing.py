@@ -3,7 +3,7 @@
 A candle that is stored came from the exchange itself, or was imported before: it wins. Where both
 have one they are compared, and what differs is told; where most of them differ, the files are of
 another market or time zone, and nothing is imported. What is missing then, `refresh_klines` asks
-the exchange for.
+the exchange for: the newest candle of each recording as well.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from flash_pipeline.archives import CandleFile, History, read_history
 from flash_pipeline.archives.history import differ
+from flash_pipeline.bybit import BybitClient
 from flash_pipeline.errors import DataError, SchemaMismatch
 from flash_pipeline.ingest.merge import lay_over, starts_of, within
 from flash_pipeline.market import Interval, Month, TimeRange, iso_utc
@@ -44,7 +45,10 @@ class SymbolImport:
     incomplete: int
     """Candles left out since the files lack some of the finer ones that they are made of."""
     unclosed: int
-    """Candles left out since they have not closed yet."""
+    """Candles left out since they have not closed yet, by the clock given."""
+    unproven: int
+    """Candles of the files left out since they may not have been closed when they were written:
+    see `History.unproven`."""
     months_written: int
     """Month files that changed."""
     span: tuple[int, int] | None
@@ -76,7 +80,8 @@ def import_files(
     Raises
     ------
     SchemaMismatch
-        If the store holds simulated candles, or those of another interval.
+        If the store holds simulated candles, or those of another interval; or if a symbol's
+        stored ones are not Bybit's and a file is of its archive.
     DataError
         If a file is bad, or its candles are not those of the stored market. Symbols that were
         through by then are stored.
@@ -85,15 +90,27 @@ def import_files(
     ordered = sorted(files, key=lambda file: file.symbol)
     for symbol, group in groupby(ordered, key=lambda file: file.symbol):
         of_symbol = list(group)
+        source = _source(of_symbol)
+        store.require_kind(synthetic=False, source=source, symbols=[symbol])
         history = read_history(of_symbol, store.interval)
-        yield import_history(symbol, history, store, now=now, files=len(of_symbol))
+        yield import_history(symbol, history, store, now=now, files=len(of_symbol), source=source)
 
 
 def import_history(
-    symbol: str, history: History, store: KlineStore, *, now: int, files: int = 1
+    symbol: str,
+    history: History,
+    store: KlineStore,
+    *,
+    now: int,
+    files: int = 1,
+    source: str = "",
 ) -> SymbolImport:
-    """Import the candles of one symbol; parameters and errors as of `import_files`."""
+    """Import the candles of one symbol; parameters and errors as of `import_files`.
+
+    Files keep the source that the symbol has in the store, and else get `source`, if it is known.
+    """
     require_real(store)
+    source = store.source(symbol) or source
     candles, interval = history.candles, store.interval
     closed = within(candles, TimeRange(0, max(0, interval.floor(now))))
     months = {
@@ -108,7 +125,7 @@ def import_history(
     for month, (stored, imported) in months.items():
         merged = lay_over(imported, [stored])
         if merged.num_rows > stored.num_rows:
-            store.write_month(symbol, month, merged, synthetic=False)
+            store.write_month(symbol, month, merged, synthetic=False, source=source)
             added, written = added + merged.num_rows - stored.num_rows, written + 1
     return SymbolImport(
         symbol=symbol,
@@ -119,6 +136,7 @@ def import_history(
         first_difference=comparison.first,
         incomplete=history.incomplete,
         unclosed=candles.num_rows - closed.num_rows,
+        unproven=history.unproven,
         months_written=written,
         span=_span(closed),
     )
@@ -138,6 +156,11 @@ def require_real(store: KlineStore) -> None:
             "use another FLASH_PIPELINE_HOME for these"
         )
     store.require_kind(synthetic=False)
+
+
+def _source(files: Iterable[CandleFile]) -> str:
+    """Return whose candles the files hold; empty where all are recordings, which do not tell."""
+    return BybitClient.name if any(file.format == "archive" for file in files) else ""
 
 
 class _Comparison:

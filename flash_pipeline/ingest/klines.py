@@ -1,8 +1,7 @@
 """Brings the stored candles up to the source's clock: all that is missing, nothing twice.
 
-    symbols ──► windows ──► answers ──► one symbol's candles ──► revisions ──► month files
+    symbols ──► windows ──► answers ──► one symbol's candles ──► revisions, gaps ──► month files
                 (of many symbols)       (once all of its windows are in)
-                                                           └────► gaps, once all are through
 
 Memory holds the candles of a few symbols at a time. A failure, a kill included, leaves every file
 as it was or as it is to be.
@@ -13,11 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from threading import Lock
 
-from flash_pipeline.errors import EmptyMonth, InvalidTimeRange
+from flash_pipeline.errors import InvalidTimeRange
+from flash_pipeline.ingest.book import GapBook
 from flash_pipeline.ingest.clock import SourceClock
-from flash_pipeline.ingest.gaps import Gap, reconcile
+from flash_pipeline.ingest.forgotten import ask_about_known
 from flash_pipeline.ingest.ledger import Ledger
-from flash_pipeline.ingest.outcome import KlineRefresh, MonthSummary
+from flash_pipeline.ingest.outcome import KlineRefresh, MonthSummary, refuse_empty
 from flash_pipeline.ingest.pipeline import run_in_order
 from flash_pipeline.ingest.reading import WindowReader
 from flash_pipeline.ingest.symbol import SymbolOutcome, SymbolRefresh, Task
@@ -48,6 +48,9 @@ def refresh_klines(
     A refresh that took longer than an interval, or whose clock was behind at first, goes on with
     what has closed since.
 
+    A symbol that the source knows no more, and of which candles are stored, counts as delisted:
+    its candles stay, the others are refreshed, and `KlineRefresh.forgotten` names it.
+
     Parameters
     ----------
     source : MarketSource
@@ -55,10 +58,11 @@ def refresh_klines(
     symbols : iterable of str
         Instruments of the source, each once; may be none.
     ledger : Ledger or None
-        Where gaps and revisions are recorded: each revision before its candle is stored. None
-        records nothing.
+        Where gaps and revisions are recorded: before the candles of their symbol are stored. It
+        is opened after the first requests only. None records nothing.
     require_candles : bool
-        Whether a month in which no symbol has a candle is an error.
+        Whether a month in which no symbol has a candle is an error, and a symbol that the source
+        does not know and of which no candle is stored.
 
     Raises
     ------
@@ -67,7 +71,14 @@ def refresh_klines(
     EmptyMonth
         If the source has no candle of any symbol in a month, as before their listing.
     SchemaMismatch
-        If the store holds candles of another interval, or simulated ones beside real ones.
+        If the store holds candles of another interval or source, or simulated ones beside real
+        ones.
+    UnknownSymbol
+        With all symbols that the source does not know and of which nothing is stored; the others
+        are refreshed by then.
+    InconsistentAnswer
+        If the source's clock is more than a few candles behind what is stored, or most of an
+        answer's candles cannot be.
     ExchangeError
         If the source fails or refuses. Symbols that were through by then are stored.
     """
@@ -76,14 +87,15 @@ def refresh_klines(
     done: list[KlineRefresh] = []
     while len(done) < _MOST_PASSES:
         clock = _read_clock(source, store.interval, first)
-        store.require_kind(synthetic=source.is_synthetic())
+        store.require_kind(synthetic=source.is_synthetic(), source=source.name, symbols=symbols)
         months = [m for m in month_range(first, last) if m.time_range.start < clock.closed_end]
         reader = WindowReader(source, store.interval, clock)
-        task = Task(reader, store, months, ledger, _Delistings(source, symbols))
+        gone = _Delistings(source, symbols)
+        task = Task(reader, store, months, ledger, GapBook(ledger), gone)
         outcomes = _refresh_symbols(task, symbols)
-        if require_candles:
-            _require_candles(task, outcomes)
         done.append(_summarize(task, outcomes))
+        if require_candles:
+            refuse_empty(done[-1])
         if not clock.moved_on:
             break
     return replace(
@@ -107,25 +119,21 @@ def _read_clock(source: MarketSource, interval: Interval, first: Month) -> Sourc
 
 
 def _refresh_symbols(task: Task, symbols: Sequence[str]) -> list[SymbolOutcome]:
-    """Refresh by one reading of the clock, and record the gaps."""
+    """Refresh by one reading of the clock."""
     if not task.months:
         return []
-    known = task.ledger.open_gaps() if task.ledger is not None else {}
-    work = (SymbolRefresh(task, symbol, known.get(symbol, ())) for symbol in symbols)
-    outcomes = list(run_in_order(work))
-    gaps = {
-        each.symbol: _reconciled(task, each, known.get(each.symbol, ()))
-        for each in outcomes
-        if each.missing or each.symbol in known
-    }
-    if gaps and task.ledger is not None:
-        task.ledger.replace_open_gaps(gaps)
+    outcomes = list(run_in_order(SymbolRefresh(task, symbol) for symbol in symbols))
+    _record_filled(task, outcomes)
     return outcomes
 
 
-def _reconciled(task: Task, outcome: SymbolOutcome, known: Sequence[Gap]) -> list[Gap]:
-    clock, interval = task.reader.clock, task.store.interval
-    return reconcile(known, outcome.missing, task.closed, interval, clock.now)
+def _record_filled(task: Task, outcomes: Sequence[SymbolOutcome]) -> None:
+    """Put on record which gaps are none any more, of symbols that miss nothing now."""
+    known = task.book.known()
+    for outcome in outcomes:
+        if outcome.symbol in known and not outcome.missing:
+            gaps = task.reconciled(known[outcome.symbol], ())
+            task.book.record(outcome.symbol, gaps)
 
 
 def _summarize(task: Task, outcomes: Sequence[SymbolOutcome]) -> KlineRefresh:
@@ -143,7 +151,17 @@ def _summarize(task: Task, outcomes: Sequence[SymbolOutcome]) -> KlineRefresh:
             for outcome in outcomes
         ),
         missing_by_cause=_by_cause(task, outcomes),
+        clocks={source.name: clock.now},
+        continuous=source.continuous,
+        first_starts={outcome.symbol: outcome.first_start for outcome in outcomes},
+        forgotten=tuple(outcome.symbol for outcome in outcomes if outcome.forgotten),
+        unknown=_never_stored(task, outcomes),
     )
+
+
+def _never_stored(task: Task, outcomes: Sequence[SymbolOutcome]) -> tuple[str, ...]:
+    unknown = (outcome.symbol for outcome in outcomes if outcome.forgotten)
+    return tuple(symbol for symbol in unknown if not task.store.months(symbol))
 
 
 def _expected(task: Task, month: Month) -> int:
@@ -158,27 +176,11 @@ def _by_cause(task: Task, outcomes: Sequence[SymbolOutcome]) -> dict[str, int]:
     return dict(causes)
 
 
-def _require_candles(task: Task, outcomes: Sequence[SymbolOutcome]) -> None:
-    for n, month in enumerate(task.months):
-        over = month.time_range.end <= task.reader.clock.closed_end
-        if any(outcome.rows[n] for outcome in outcomes) or not (
-            over or task.reader.source.continuous
-        ):
-            continue  # a market that closes may not have opened yet this month
-        symbols = ", ".join(outcome.symbol for outcome in outcomes)
-        firsts = ", ".join(f"{outcome.symbol} {_first(outcome)}" for outcome in outcomes)
-        raise EmptyMonth(
-            f"month {month} is empty: the exchange has no candle of {symbols} in it "
-            f"(first candles: {firsts})"
-        )
-
-
-def _first(outcome: SymbolOutcome) -> str:
-    return "none known" if outcome.first_start is None else iso_utc(outcome.first_start)
-
-
 class _Delistings:
-    """Says which symbols trade no more; the source is asked once, and only when someone asks."""
+    """Says which symbols trade no more; the source is asked once, and only when someone asks.
+
+    One that it does not know is among them: only of a symbol that has candles does anyone ask.
+    """
 
     def __init__(self, source: MarketSource, symbols: Sequence[str]) -> None:
         self._source, self._symbols, self._lock = source, symbols, Lock()
@@ -187,5 +189,7 @@ class _Delistings:
     def __call__(self, symbol: str) -> bool:
         with self._lock:
             if self._delisted is None:
-                self._delisted = self._source.delisted(self._symbols)
+                none: frozenset[str] = frozenset()
+                gone, unknown = ask_about_known(self._source.delisted, self._symbols, none)
+                self._delisted = gone | set(unknown)
             return symbol in self._delisted

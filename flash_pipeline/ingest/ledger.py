@@ -68,6 +68,8 @@ class Ledger:
     """Name of the source."""
     interval: Interval
     """Length of the candles."""
+    wait_s: float = 60.0
+    """Seconds to wait for another process that holds the warehouse."""
     _lock: Any = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def open_gaps(self) -> dict[str, list[Gap]]:
@@ -82,8 +84,10 @@ class Ledger:
         """Return this source's rows of `kline_gaps` or `kline_revisions`, by symbol and start."""
         if not self.warehouse.is_file():
             return _SCHEMAS[table].empty_table()
-        with self._lock, open_warehouse(self.warehouse) as connection:
-            _create(connection)
+        reading = open_warehouse(self.warehouse, read_only=True, wait_s=self.wait_s)
+        with self._lock, reading as connection:
+            if not connection.sql("FROM duckdb_tables() WHERE table_name = ?", params=[table]):
+                return _SCHEMAS[table].empty_table()
             found = connection.sql(
                 f"FROM {table} WHERE source = ? AND interval = ? ORDER BY ALL",
                 params=[self.source, self.interval.value],
@@ -104,7 +108,7 @@ class Ledger:
             for gap in found
         ]
         table = pa.Table.from_pylist(rows, schema=GAP_SCHEMA)
-        with self._lock, open_warehouse(self.warehouse) as connection:
+        with self._lock, open_warehouse(self.warehouse, wait_s=self.wait_s) as connection:
             _create(connection)
             connection.register("found", table)
             with transaction(connection):
@@ -128,7 +132,7 @@ class Ledger:
         seen_at : int
             The source's clock, ms since the epoch.
         """
-        with self._lock, open_warehouse(self.warehouse) as connection:
+        with self._lock, open_warehouse(self.warehouse, wait_s=self.wait_s) as connection:
             _create(connection)
             missing = [n for n in _VALUES if n not in revisions.column_names]
             nulls = pa.nulls(revisions.num_rows, pa.float64())

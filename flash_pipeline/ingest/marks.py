@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from flash_pipeline.market import CandleAnswer, Interval, MarkPriceSource, TimeRange
 
 
+def mark_price_name(source: str) -> str:
+    """Return the name of a source's mark price in tables and metadata."""
+    return f"{source} mark price"
+
+
 @dataclass(frozen=True)
 class MarkPrices:
     """A source of trades seen by its mark price.
@@ -20,7 +25,7 @@ class MarkPrices:
     @property
     def name(self) -> str:
         """Name in tables and metadata: gaps and revisions are apart from those of the trades."""
-        return f"{self.source.name} mark price"
+        return mark_price_name(self.source.name)
 
     @property
     def continuous(self) -> bool:

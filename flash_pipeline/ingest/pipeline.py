@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
+from flash_pipeline.errors import UnknownSymbol
 from flash_pipeline.ingest.reading import WindowAnswer
 from flash_pipeline.ingest.symbol import SymbolOutcome, SymbolRefresh
 
@@ -21,7 +22,8 @@ def run_in_order(symbols: Iterable[SymbolRefresh]) -> Iterator[SymbolOutcome]:
 
     Windows are asked for in the order of the symbols; a symbol is merged and written as soon as
     all of its windows are in, while those of the next ones are under way. `symbols` is drawn from
-    only as windows come in. The first failure is raised; what was under way then still ends.
+    only as windows come in. The first failure is raised; what was under way then still ends. That
+    a source does not know a symbol is no failure here: it is the symbol's outcome.
     """
     ahead: deque[tuple[Future[SymbolOutcome], int]] = deque()
     windows = 0
@@ -42,7 +44,10 @@ def run_in_order(symbols: Iterable[SymbolRefresh]) -> Iterator[SymbolOutcome]:
 
 
 def _finish(symbol: SymbolRefresh, answers: list[Future[WindowAnswer]]) -> SymbolOutcome:
-    return symbol.finish([answer.result() for answer in answers])
+    try:
+        return symbol.finish([answer.result() for answer in answers])
+    except UnknownSymbol as error:
+        return symbol.forget(error)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Reads one symbol's candles from a source until each is there or known to be missing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -9,14 +9,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from flash_pipeline.errors import InconsistentAnswer
 from flash_pipeline.ingest.clock import SourceClock
 from flash_pipeline.ingest.gaps import Gap, GapCause
 from flash_pipeline.ingest.merge import starts_of
+from flash_pipeline.ingest.rules import Broken, row_rules
 from flash_pipeline.ingest.windows import Starts, pack_windows
 from flash_pipeline.market import Interval, MarketSource, TimeRange
 
 ASK_AGAIN = 2
 """Further times that a candle is asked for before it counts as missing."""
+
+_ASK_CLOSED_AGAIN = 1
+"""The same where markets close: a candle of a closed hour comes in no answer, and they are many."""
+
+_FEW = 24
+"""Candles of an answer that may all break a rule without a verdict on the answer."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class WindowAnswer:
 
 
 class WindowReader:
-    """Asks a source for windows, lets closed candles through only, and counts the requests.
+    """Asks a source for windows, lets closed and sound candles through, and counts the requests.
 
     Parameters
     ----------
@@ -54,14 +62,30 @@ class WindowReader:
         return self._requests
 
     def read(self, symbol: str, window: TimeRange) -> WindowAnswer:
-        """Return what the source has of a window."""
-        self._count()
-        answer = self.source.candles(symbol, self.interval, window)
-        closed_end = self.clock.closed_by(answer.as_of)
+        """Return what the source has of a window.
+
+        With a candle that breaks a rule it is asked for again. One that breaks it still counts as
+        one that did not come: it is a gap in the end.
+
+        Raises
+        ------
+        InconsistentAnswer
+            If most of the candles break a rule: then it is the answer that is wrong.
+        ExchangeError
+            As the source does.
+        """
+        for _ in range(1 + ASK_AGAIN):
+            self._count()
+            answer = self.source.candles(symbol, self.interval, window)
+            closed_end = self.clock.closed_by(answer.as_of)
+            rules = row_rules(answer.candles, self.interval)
+            broken = np.logical_or.reduce(list(rules.values()))
+            if not broken.any():
+                break
+        _require_mostly_sound(symbol, rules, broken)
         starts = starts_of(answer.candles)
-        sound = (starts >= window.start) & (starts < min(window.end, closed_end))
-        sound &= starts % self.interval.milliseconds == 0
-        candles = answer.candles if sound.all() else answer.candles.filter(pa.array(sound))
+        fits = ~broken & (starts >= window.start) & (starts < min(window.end, closed_end))
+        candles = answer.candles if fits.all() else answer.candles.filter(pa.array(fits))
         return WindowAnswer(window, closed_end, candles)
 
     def windows(self, starts: Starts) -> list[TimeRange]:
@@ -87,6 +111,18 @@ class WindowReader:
             self._requests += 1
 
 
+def _require_mostly_sound(symbol: str, rules: Mapping[str, Broken], broken: Broken) -> None:
+    count = int(np.count_nonzero(broken))
+    if count > max(_FEW, len(broken) // 2):
+        told = ", ".join(
+            f"{int(found.sum())} {rule}" for rule, found in rules.items() if found.any()
+        )
+        raise InconsistentAnswer(
+            f"{symbol}: {count} of {len(broken)} candles answered break a rule: {told}",
+            symbol=symbol,
+        )
+
+
 @dataclass(frozen=True)
 class Need:
     """What is to be read of one symbol, and what is known of it before."""
@@ -101,8 +137,13 @@ class Need:
     """Whether candles of earlier months are stored: nothing is before the listing then."""
     stored_after: bool
     """Whether candles of later months are stored: the symbol was not delisted before them."""
-    gaps: Sequence[Gap]
-    """Open gaps that were recorded before."""
+    recorded: Callable[[], Sequence[Gap]]
+    """Gives the open gaps that were recorded before; called where something did not come."""
+
+    @cached_property
+    def gaps(self) -> Sequence[Gap]:
+        """Open gaps that were recorded before."""
+        return self.recorded()
 
     @cached_property
     def known_missing(self) -> npt.NDArray[np.bool_]:
@@ -136,13 +177,13 @@ class SymbolReading:
         """Ask for closed candles that did not come, at most twice more.
 
         A candle that the exchange does have is now and then missing from an answer. Those before
-        the first candle are settled by one request of whole days.
+        the first candle are settled by one request of whole days. Where markets close, one more
+        answer tells the hours of a closed one from candles that were lost.
         """
-        if not self.reader.source.continuous:
-            return
-        for attempt in range(ASK_AGAIN):
+        continuous = self.reader.source.continuous
+        for attempt in range(ASK_AGAIN if continuous else _ASK_CLOSED_AGAIN):
             again = self._unanswered()
-            if attempt == 0 and self._may_precede_listing(again):
+            if attempt == 0 and continuous and self._may_precede_listing(again):
                 span = TimeRange(int(again[0]), self.reader.clock.closed_end)
                 self.listed = self.reader.first_day(self.need.symbol, span)
             if self.listed is not None:
@@ -158,18 +199,20 @@ class SymbolReading:
         A start that no answer could have held, since it had not closed by then, is not among
         them unless it was missing before.
         """
-        wanted = self.need.wanted
+        wanted, at_hand = self.need.wanted, self._at_hand()
+        if at_hand.all():
+            return wanted[:0]
         absent = self.need.known_missing.copy()
         for answer in self.answers:
             end = max(answer.window.start, min(answer.window.end, answer.closed_end))
             first, last = np.searchsorted(wanted, [answer.window.start, end])
             absent[first:last] = True
-        return wanted[absent & ~self._at_hand()]
+        return wanted[absent & ~at_hand]
 
     def _unanswered(self) -> Starts:
         wanted = self.need.wanted
-        closed = wanted < self.reader.clock.closed_end
-        return wanted[closed & ~self.need.known_missing & ~self._at_hand()]
+        absent = (wanted < self.reader.clock.closed_end) & ~self._at_hand()
+        return wanted[absent & ~self.need.known_missing] if absent.any() else wanted[:0]
 
     def _at_hand(self) -> npt.NDArray[np.bool_]:
         """Say which of the wanted starts [candles] are stored or answered."""

@@ -8,6 +8,7 @@ from flash_pipeline.market.candles import (
     empty_candles,
 )
 from flash_pipeline.market.interval import Interval
+from flash_pipeline.market.label import MARKET_HEADER
 from flash_pipeline.market.source import (
     CandleAnswer,
     FundingSource,
@@ -28,6 +29,7 @@ __all__ = [
     "CANDLE_COLUMNS",
     "CANDLE_SCHEMA",
     "FUNDING_SCHEMA",
+    "MARKET_HEADER",
     "MARK_CANDLE_SCHEMA",
     "CandleAnswer",
     "FundingSource",

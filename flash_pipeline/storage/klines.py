@@ -2,8 +2,9 @@
 
     klines/symbol=BTCUSDT/month=2024-06.parquet
 
-Each file says in its metadata which interval its candles have and whether a simulator made them,
-so that neither two intervals nor real and synthetic candles ever mix in one folder.
+Each file says in its metadata which interval its candles have, whether a simulator made them and
+which source they came from: neither two intervals nor real and synthetic candles ever mix in one
+folder, nor two sources in one symbol.
 """
 
 from collections.abc import Iterable
@@ -30,6 +31,7 @@ from flash_pipeline.storage.months import (
 
 _INTERVAL = b"interval"
 _SYNTHETIC = b"synthetic"
+_SOURCE = b"source"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ class KlineStore:
                 return int(candles["start_time"][-1].as_py())
         return None
 
-    def write_month(self, symbol: str, month: Month, candles: pa.Table, *, synthetic: bool) -> None:
+    def write_month(
+        self, symbol: str, month: Month, candles: pa.Table, *, synthetic: bool, source: str = ""
+    ) -> None:
         """Replace a month's file, whole or not at all.
 
         Parameters
@@ -102,8 +106,12 @@ class KlineStore:
             Rows of `schema`: sorted, unique, closed, within the month.
         synthetic : bool
             Whether a simulator made them.
+        source : str
+            Name of the source that they came from; empty where it is not known.
         """
         marks = {_INTERVAL: self.interval.value.encode(), _SYNTHETIC: str(synthetic).encode()}
+        if source:
+            marks[_SOURCE] = source.encode()
         table = candles.cast(self.schema).replace_schema_metadata(
             {**(self.schema.metadata or {}), **marks}
         )
@@ -116,13 +124,34 @@ class KlineStore:
             return None
         return (pq.read_schema(path).metadata or {}).get(_SYNTHETIC) == b"True"
 
-    def require_kind(self, *, synthetic: bool) -> None:
-        """Refuse to mix simulated and real candles, or candles of two intervals.
+    def source(self, symbol: str) -> str:
+        """Return which source a symbol's newest candles came from; empty where none is known."""
+        for month in reversed(self.months(symbol)):
+            marks = pq.read_schema(self.path(symbol, month)).metadata or {}
+            source: bytes = marks.get(_SOURCE, b"")
+            if source:
+                return source.decode()
+        return ""
+
+    def require_kind(
+        self, *, synthetic: bool, source: str = "", symbols: Iterable[str] = ()
+    ) -> None:
+        """Refuse to mix simulated and real candles, two intervals, or two sources of a symbol.
+
+        Parameters
+        ----------
+        synthetic : bool
+            Whether a simulator makes the candles that are to be stored.
+        source : str
+            Name of the source that they come from; empty is not compared.
+        symbols : iterable of str
+            Those that come from it. Stored candles of no known source fit any.
 
         Raises
         ------
         SchemaMismatch
-            If the folder holds candles of the other kind or of another interval.
+            If the folder holds candles of the other kind or of another interval, or those of one
+            of the symbols came from another source.
         """
         path = any_month_file(self.folder)
         if path is not None:
@@ -133,6 +162,18 @@ class KlineStore:
             raise SchemaMismatch(
                 f"{self.folder} holds {kinds[stored]} candles and the exchange serves "
                 f"{kinds[synthetic]} ones: use another FLASH_PIPELINE_HOME for these"
+            )
+
+        for symbol in symbols:
+            self._require_source(symbol, source)
+
+    def _require_source(self, symbol: str, source: str) -> None:
+        stored = self.source(symbol)
+        if stored and source and stored != source:
+            raise SchemaMismatch(
+                f"{self.folder} holds candles of {symbol} from {stored}, now they come from "
+                f"{source}: two sources never mix in one symbol; use another "
+                "FLASH_PIPELINE_HOME, or remove its folder"
             )
 
     def _require_interval(self, path: Path, schema: pa.Schema) -> None:

@@ -12,7 +12,7 @@ class Answer:
     """What a server answered, read to its end."""
 
     url: str
-    """Address asked, with its query."""
+    """Address asked, with its query and without secrets: it stands in messages."""
     status: int
     """HTTP status."""
     headers: Mapping[str, str]
@@ -26,6 +26,15 @@ class Answer:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+_PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.MISDIRECTED_REQUEST, HTTPStatus.TOO_EARLY}
+
+
+def is_json(answer: Answer) -> bool:
+    """Say whether an answer may be the server's own: JSON as far as its type and start tell."""
+    named = not answer.media_type or "json" in answer.media_type
+    return named and answer.body.lstrip()[:1] in {b"{", b"["}
+
+
 def check_status(answer: Answer, *, symbol: str | None = None) -> None:
     """Pass an answer of HTTP 200 only; whoever knows a server's own 403 looks at that before.
 
@@ -34,23 +43,30 @@ def check_status(answer: Answer, *, symbol: str | None = None) -> None:
     RateLimited
         For HTTP 429.
     ExchangeFault
-        For HTTP 5xx.
+        For HTTP 5xx, for those that name a passing trouble (408, 421, 425), and for a page where
+        JSON was due: whatever stands before the server wrote it.
     AccessDenied
         For HTTP 403.
     RequestRejected
-        For any other status.
+        For HTTP 404, and for any other status that comes with JSON.
     """
     if answer.status == HTTPStatus.OK:
         return
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
         kind: type[RateLimited | ExchangeFault | AccessDenied | RequestRejected] = RateLimited
-    elif answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        kind = ExchangeFault
     elif answer.status == HTTPStatus.FORBIDDEN:
         kind = AccessDenied
-    else:
+    elif answer.status == HTTPStatus.NOT_FOUND or not _may_pass(answer):
         kind = RequestRejected
+    else:
+        kind = ExchangeFault
     raise kind(f"{answer.url} answered HTTP {answer.status}", symbol=symbol, status=answer.status)
+
+
+def _may_pass(answer: Answer) -> bool:
+    of_server = answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status in _PASSING
+    page = answer.status >= HTTPStatus.BAD_REQUEST and not is_json(answer)
+    return of_server or page
 
 
 def require_json(answer: Answer, *, symbol: str | None = None) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from flash_pipeline.errors import InvalidConfig
+from flash_pipeline.settings import redacted
+
 
 @dataclass(frozen=True)
 class Host:
@@ -33,11 +36,18 @@ class HostList:
         Base URLs, at least one.
     failures : int
         Failures in a row, over all threads, after which the next host is asked.
+
+    Raises
+    ------
+    InvalidConfig
+        If a URL holds a user or a password: they would end in messages and files.
     """
 
     def __init__(self, urls: Sequence[str], *, failures: int = 3) -> None:
         if not urls:
             raise ValueError("no host given: expected at least one base URL")
+        for url in urls:
+            _require_no_user(url)
         self._hosts = [Host(url.rstrip("/")) for url in urls]
         self._most_failures = failures
         self._failures = 0
@@ -66,8 +76,13 @@ class HostList:
             if host is self._hosts[0]:
                 self._failures += 1
                 if self._failures >= self._most_failures:
-                    self._hosts.append(self._hosts.pop(0))
-                    self._failures = 0
+                    self._rotate()
+
+    def leave(self, host: Host) -> None:
+        """Ask the next host from now on; this one again when those after it were left."""
+        with self._lock:
+            if host is self._hosts[0]:
+                self._rotate()
 
     def block(self, host: Host) -> bool:
         """Ask a host never again, and say whether there is another; the last one stays."""
@@ -76,3 +91,14 @@ class HostList:
                 self._hosts.remove(host)
                 self._failures = 0
             return host not in self._hosts
+
+    def _rotate(self) -> None:
+        self._hosts.append(self._hosts.pop(0))
+        self._failures = 0
+
+
+def _require_no_user(url: str) -> None:
+    if redacted(url) != url:
+        raise InvalidConfig(
+            f"host {redacted(url)} comes with a user, a password or a token: expected none"
+        )

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -17,15 +18,18 @@ from tenacity import (
 )
 
 from flash_pipeline.errors import (
+    AccessDenied,
     AccessTooFrequent,
     CountryBlocked,
     ExchangeFault,
     ExchangeUnreachable,
     MalformedAnswer,
     RateLimited,
+    RequestRejected,
+    TerminalExchangeError,
     TransientExchangeError,
 )
-from flash_pipeline.market import iso_utc
+from flash_pipeline.market import MARKET_HEADER, iso_utc
 from flash_pipeline.transport.answer import Answer
 from flash_pipeline.transport.budget import RequestBudget
 from flash_pipeline.transport.circuit import Circuit
@@ -39,20 +43,23 @@ MOST_BYTES = 16 * 1024 * 1024
 """Largest answer that is read, by default; 1000 candles take 90 KB."""
 
 _TRIES_PER_HOST = 3
+_OF_REQUEST = {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}
 _GARBLED_FORGIVEN = 2  # malformed answers to one call; the same from the server itself is terminal
 
 
 class HttpTransport:
     """Fetches answers of one API from whichever of its hosts works; every method is thread-safe.
 
-    Hosts on this machine have neither budget nor circuit: nobody bans from there. Where there are
-    no others, a proxy of the environment is not asked either.
+    The embedded exchange, once it has answered on this machine, has neither budget nor circuit:
+    nobody bans from there. Any other host has, though it be the end of a tunnel on this machine.
+    Where all hosts are on this machine, a proxy of the environment is not asked.
 
     Parameters
     ----------
     hosts : sequence of str
         Base URLs in the order of preference. The next one is asked after a few failures in a row
-        of the one before, or at once where that blocks this country; the one that answers is kept.
+        of the one before, or at once where that blocks this country, redirects, is refused by a
+        firewall or has no such route or certificate; the one that answers is kept.
     session : requests.Session or None
         Injected by tests; by default one of our own.
     sleep, monotonic, clock : callable
@@ -96,6 +103,7 @@ class HttpTransport:
         )
         self._clock = clock
         self._uncounted = RequestBudget(None, monotonic=monotonic, sleep=sleep)
+        self._embedded: set[Host] = set()
         self._budget = self._uncounted if budget is None else budget
         self._circuit = Circuit(clock=clock) if circuit is None else circuit
         self._most_bytes = most_bytes
@@ -155,13 +163,35 @@ class HttpTransport:
         value: T = retrying(self._try, path, query, read, symbol)
         return value
 
-    def _try(self, path: str, query: Query, read: Callable[[Answer], T], symbol: str | None) -> T:
+    def _try(
+        self,
+        path: str,
+        query: Query,
+        read: Callable[[Answer], T],
+        symbol: str | None,
+        left: frozenset[Host] = frozenset(),
+    ) -> T:
+        """Ask the current host, and others in turn where it is this one's fault alone.
+
+        `left` are those that failed this try already: none is asked twice.
+        """
         host = self._hosts.current()
         try:
             value = self._ask(host, path, query, read, symbol)
         except CountryBlocked:
             if self._hosts.block(host):
-                return self._try(path, query, read, symbol)
+                return self._try(path, query, read, symbol, left)
+            raise
+        except (RequestRejected, AccessDenied) as error:
+            if not _is_about_host(error):
+                raise
+            self._hosts.leave(host)
+            left |= {host}
+            if self._hosts.current() in left:
+                raise
+            return self._try(path, query, read, symbol, left)
+        except MalformedAnswer:
+            self._hosts.leave(host)  # the next of the few tries is another's
             raise
         except (ExchangeUnreachable, ExchangeFault):
             self._hosts.failed(host)
@@ -181,6 +211,8 @@ class HttpTransport:
             most_bytes=self._most_bytes,
             symbol=symbol,
         )
+        if host.is_loopback and MARKET_HEADER.lower() in answer.headers:
+            self._embedded.add(host)
         limited = False
         try:
             # Threads that parse side by side wrest the interpreter from one another, which takes
@@ -191,7 +223,7 @@ class HttpTransport:
             limited = True
             raise
         except AccessTooFrequent as error:
-            if host.is_loopback:
+            if host in self._embedded:
                 raise
             raise self._opened_circuit(error) from error
         finally:
@@ -199,7 +231,7 @@ class HttpTransport:
 
     def _wait_turn(self, host: Host, symbol: str | None) -> RequestBudget:
         """Wait until the host may be asked, and return the budget that counts it."""
-        if host.is_loopback:
+        if host in self._embedded:
             self._uncounted.acquire()
             return self._uncounted
         self._circuit.check(symbol=symbol)
@@ -216,6 +248,15 @@ class HttpTransport:
             code=error.code,
             until=until,
         )
+
+
+def _is_about_host(error: TerminalExchangeError) -> bool:
+    """Say whether another host of the same API may answer where this one refused.
+
+    Not after a ban, which is the address's, nor where the API itself refused the request.
+    """
+    refused = error.code is not None or error.status in _OF_REQUEST
+    return not refused and not isinstance(error, AccessTooFrequent)
 
 
 class _TransientOrGarbled(retry_base):

@@ -1,8 +1,8 @@
 """How long a server asks its clients to wait: the headers of an answer, read with caution."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+
+from flash_pipeline.transport.dates import parse_http_date
 
 LONGEST_RESET_S = 10.0
 """Longest wait for the reset of a rate limit; its window is 5 s, so more is a broken clock."""
@@ -32,7 +32,7 @@ def asked_pause_s(headers: Mapping[str, str], now_s: float, *, limited: bool) ->
     float
         0 where nothing is asked, or nothing that can be read; bounded otherwise.
     """
-    server_now_s = _parse_date(headers.get("date", ""))
+    server_now_s = parse_http_date(headers.get("date", ""))
     now_s = now_s if server_now_s is None else server_now_s
     pause = 0.0
     if limited or headers.get("x-bapi-limit-status", "").strip() == "0":
@@ -49,7 +49,7 @@ def _retry_after_s(headers: Mapping[str, str], now_s: float) -> float:
     seconds = _parse_number(text)
     if seconds is not None:
         return float(seconds)
-    moment = _parse_date(text)
+    moment = parse_http_date(text)
     return 0.0 if moment is None else moment - now_s
 
 
@@ -57,13 +57,3 @@ def _parse_number(text: str) -> int | None:
     text = text.strip()
     plain = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
     return int(text) if plain else None
-
-
-def _parse_date(text: str) -> float | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError, IndexError, OverflowError):  # the parser's own, on odd dates
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - datetime.fromtimestamp(0, UTC)).total_seconds()

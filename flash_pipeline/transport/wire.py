@@ -18,6 +18,7 @@ from flash_pipeline.errors import (
     InvalidConfig,
     RequestRejected,
 )
+from flash_pipeline.settings import redacted
 from flash_pipeline.transport.answer import Answer
 from flash_pipeline.transport.deadline import DeadlineAdapter
 
@@ -54,19 +55,24 @@ class Timeouts:
 
 
 class PoliteSession(Session):
-    """A pooled session that follows no redirect, keeps no cookie and ends answers in time."""
+    """A pooled session that follows no redirect, logs in nowhere and ends answers in time."""
 
     def __init__(self, timeouts: Timeouts, *, trust_env: bool, user_agent: str) -> None:
         super().__init__()
         for scheme in ("http://", "https://"):
             self.mount(scheme, DeadlineAdapter(timeouts.total_s, _POOL_SIZE))
         self.headers["User-Agent"] = user_agent
-        self.trust_env = trust_env
+        self.trust_env = trust_env  # for its proxies and certificates
+        self.auth = _no_login  # otherwise requests sends what ~/.netrc has for the host
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Name none: otherwise requests reads a redirect's body whole, of whatever size."""
         del resp
         return None
+
+
+def _no_login(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 def ask(
@@ -101,7 +107,7 @@ def ask(
             _refuse_redirect(response, symbol)
             body = _read_body(response, most_bytes, symbol)
             headers = {name.lower(): text for name, text in response.headers.items()}
-            return Answer(response.url or url, response.status_code, headers, body)
+            return Answer(redacted(response.url or url), response.status_code, headers, body)
     except (OSError, HTTPError) as error:  # an error of requests is an OSError as well
         raise _error_of(error, url, symbol) from error
 
@@ -109,9 +115,10 @@ def ask(
 def _refuse_redirect(response: requests.Response, symbol: str | None) -> None:
     status = response.status_code
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-        target = response.headers.get("Location", "")
+        target = redacted(response.headers.get("Location", ""))
+        asked = redacted(response.url)
         raise RequestRejected(
-            f"{response.url} answered HTTP {status}, a redirect to {target!r}: none is followed",
+            f"{asked} answered HTTP {status}, a redirect to {target!r}: none is followed",
             symbol=symbol,
             status=status,
         )
@@ -123,7 +130,7 @@ def _read_body(response: requests.Response, most_bytes: int, symbol: str | None)
         body += chunk
         if len(body) > most_bytes:
             raise ExchangeFault(
-                f"{response.url} answered more than {most_bytes} bytes: not read further",
+                f"{redacted(response.url)} answered more than {most_bytes} bytes: not read further",
                 symbol=symbol,
                 status=response.status_code,
             )
@@ -131,13 +138,13 @@ def _read_body(response: requests.Response, most_bytes: int, symbol: str | None)
 
 
 def _error_of(error: Exception, url: str, symbol: str | None) -> ExchangeError:
-    host = urlsplit(url).netloc
+    host, url, words = urlsplit(url).netloc.rpartition("@")[2], redacted(url), redacted(str(error))
     if _is_about_certificate(error):
-        return RequestRejected(f"{url}: the TLS certificate is not valid: {error}", symbol=symbol)
+        return RequestRejected(f"{url}: the TLS certificate is not valid: {words}", symbol=symbol)
     unusable = isinstance(error, InvalidURL | InvalidSchema | MissingSchema)
     # A plain OSError comes from this machine's own set-up, such as an absent CA bundle.
     if unusable or not isinstance(error, requests.RequestException | HTTPError):
-        return RequestRejected(f"{url} cannot be asked: {error}", symbol=symbol)
+        return RequestRejected(f"{url} cannot be asked: {words}", symbol=symbol)
     return ExchangeUnreachable(
         f"the exchange at {host} does not answer: {type(error).__name__}", symbol=symbol
     )

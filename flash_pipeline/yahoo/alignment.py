@@ -23,6 +23,10 @@ time is that of the date. Where none is given it is the end of the local date. H
 earlier, which is on the same UTC day wherever sessions do not run past midnight UTC; where they
 do, as with currencies and futures, the regular session is the whole local day.
 
+**Volumes** of cryptocurrencies and currencies are values in the quote currency at Yahoo. They
+become the candle's turnover, and by the mean of a bar's four prices its volume in the base
+currency, which is what the contract says. Of all others turnover is null.
+
 Bars of one chart follow one another without overlap. Should two close within one candle, the
 candle is both together: the first open, the highest high, the lowest low, the last close, the sum
 of the volumes, which is what one bar over both would say. Two daily bars of one date do overlap,
@@ -82,7 +86,7 @@ def align(chart: Chart, interval: Interval, as_of: int, symbol: str) -> pa.Table
     Returns
     -------
     pa.Table
-        Rows of `CANDLE_SCHEMA`, turnover null.
+        Rows of `CANDLE_SCHEMA`; turnover is null but where Yahoo's volumes are one.
 
     Raises
     ------
@@ -98,7 +102,7 @@ def align(chart: Chart, interval: Interval, as_of: int, symbol: str) -> pa.Table
     if chart.last_trade is not None:
         complete |= bars.closes <= chart.last_trade
     known = (starts + step <= as_of) & ~np.isin(starts, starts[~complete])
-    return _combine(starts[known], bars.values[known])
+    return _combine(starts[known], bars.values[known], in_quote=chart.volume_in_quote)
 
 
 def _bars(chart: Chart, interval: Interval) -> _Bars:
@@ -154,7 +158,9 @@ def _are_candles(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     return np.asarray(whole & enclosed & (prices > 0).all(axis=1))
 
 
-def _combine(starts: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> pa.Table:
+def _combine(
+    starts: npt.NDArray[np.int64], values: npt.NDArray[np.float64], *, in_quote: bool
+) -> pa.Table:
     """Return one candle for each start, of one bar or of several in their order."""
     first = np.flatnonzero(np.diff(starts, prepend=starts[:1] - 1))
     last = np.append(first[1:], len(starts)) - 1
@@ -166,7 +172,15 @@ def _combine(starts: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> 
         np.maximum.reduceat(values[:, _HIGH], first),
         np.minimum.reduceat(values[:, _LOW], first),
         values[last, _CLOSE],
-        np.add.reduceat(values[:, _VOLUME], first),
+        np.add.reduceat(_base_volumes(values) if in_quote else values[:, _VOLUME], first),
     ]
     turnover = pa.nulls(len(first), pa.float64())
+    if in_quote:
+        turnover = pa.array(np.add.reduceat(values[:, _VOLUME], first))
     return pa.Table.from_arrays([*map(pa.array, columns), turnover], schema=CANDLE_SCHEMA)
+
+
+def _base_volumes(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return what was traded in the base currency [bars], of values in the quote currency."""
+    volumes: npt.NDArray[np.float64] = values[:, _VOLUME] / values[:, :_VOLUME].mean(axis=1)
+    return volumes

@@ -15,10 +15,11 @@ from flash_pipeline.errors import (
     RequestRejected,
     UnknownSymbol,
 )
-from flash_pipeline.transport import Answer, check_status, require_json
+from flash_pipeline.transport import Answer, check_status, describe, require_json
 from flash_pipeline.yahoo.shapes import Body, Failure, FailureBody, Period, Result
 
 _TELLING = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY}
+_VOLUME_IN_QUOTE = {"CRYPTOCURRENCY", "CURRENCY"}
 _NO_ROWS = "data doesn't exist for startdate"
 _SAME_GRANULARITY = {"1h": {"1h", "60m"}, "1d": {"1d"}}
 _SHOWN = 80  # characters of a bad value in a message
@@ -38,6 +39,8 @@ class Chart:
     """A regular session: today's, or the last or next one."""
     last_trade: int | None
     """Newest trade that the chart knows of, seconds since the epoch."""
+    volume_in_quote: bool = False
+    """Whether volumes are values in the quote currency, as those of cryptocurrencies are."""
 
 
 def read_chart(answer: Answer, symbol: str, ticker: str, granularity: str) -> Chart | None:
@@ -83,6 +86,7 @@ def read_chart(answer: Answer, symbol: str, ticker: str, granularity: str) -> Ch
         _read_zone(meta.zone, symbol),
         meta.periods.regular if meta.periods is not None else None,
         meta.last_trade,
+        meta.kind.upper() in _VOLUME_IN_QUOTE,
     )
 
 
@@ -98,7 +102,7 @@ def _read_result(answer: Answer, symbol: str, ticker: str) -> Result | None:
             ) from None
         if _has_no_rows(answer, symbol, ticker):
             return None
-        raise MalformedAnswer(f"{answer.url}: {_describe(error)}", symbol=symbol) from error
+        raise MalformedAnswer(f"{answer.url}: {describe(error)}", symbol=symbol) from error
     if chart.error is not None and _has_no_rows(answer, symbol, ticker):
         return None
     if not chart.result:
@@ -164,10 +168,3 @@ def _read_zone(name: str, symbol: str) -> ZoneInfo:
             f"{symbol}: exchangeTimezoneName is {name!r:.{_SHOWN}}: expected a time zone",
             symbol=symbol,
         ) from None
-
-
-def _describe(error: ValidationError) -> str:
-    """Return the first complaint of a validation: where, which value, and what was expected."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(map(str, first["loc"])) or "the answer"
-    return f"{where} is {first['input']!r:.{_SHOWN}}: {first['msg']}"

@@ -1,34 +1,28 @@
 """The client of Yahoo's chart API: a source of candles of whatever trades somewhere."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from flash_pipeline.errors import (
-    InconsistentAnswer,
-    MalformedAnswer,
-    SourceUnsupported,
-)
+from flash_pipeline.errors import MalformedAnswer, SourceUnsupported
 from flash_pipeline.market import CandleAnswer, Interval, TimeRange, empty_candles, iso_utc
 from flash_pipeline.transport import (
     Answer,
     HttpTransport,
+    OneMarket,
     Query,
     RequestBudget,
     Session,
     Timeouts,
     check_status,
+    is_json,
+    parse_http_date,
+    require_json,
 )
 from flash_pipeline.yahoo.alignment import align
 from flash_pipeline.yahoo.chart import Chart, read_chart
-
-MARKET_HEADER = "x-flash-pipeline-market"
-"""Set by the embedded exchange alone: `simulated` or `replay`."""
 
 HOURLY_REACH_DAYS = 730
 """How far back Yahoo has hourly bars, days; daily ones go back to the listing."""
@@ -52,8 +46,9 @@ window a symbol."""
 class YahooClient:
     """A client of the chart API; every method may be called from several threads.
 
-    Candles are aligned as `yahoo.alignment` says. Turnover is null: Yahoo has none. Prices are
-    adjusted for splits, as of the day they are asked for, and not for dividends.
+    Candles are aligned as `yahoo.alignment` says. Turnover is null but for currencies, whose
+    volumes are values. Prices are adjusted for splits, as of the day they are asked for, and not
+    for dividends.
 
     Parameters
     ----------
@@ -109,9 +104,8 @@ class YahooClient:
             budget=ADDRESS_BUDGET if budget is None else budget,
             user_agent=_USER_AGENT,
         )
-        self._lock = threading.Lock()
         self._clock: int | None = None
-        self._market: str | None = None
+        self._one_market = OneMarket("Yahoo")
 
     def __enter__(self) -> Self:
         return self
@@ -135,8 +129,9 @@ class YahooClient:
         """
 
         def read(answer: Answer) -> int:
-            if answer.status not in _NO_CHART:
+            if not (answer.status in _NO_CHART and is_json(answer)):
                 check_status(answer)
+                require_json(answer)  # a page's date is that of whoever wrote it
             return self._accept(answer)
 
         ticker = next(iter(self._tickers.values()))
@@ -146,9 +141,9 @@ class YahooClient:
 
     def is_synthetic(self) -> bool:
         """Say whether a simulator makes these candles; only the embedded exchange can."""
-        if self._market is None:
+        if self._one_market.market is None:
             self.now()
-        return self._market == "simulated"
+        return self._one_market.market == "simulated"
 
     def candles(self, symbol: str, interval: Interval, window: TimeRange) -> CandleAnswer:
         """Return the closed candles that open within a window of at most 20,000 starts.
@@ -225,21 +220,13 @@ class YahooClient:
 
     def _accept(self, answer: Answer) -> int:
         """Return an answer's clock, and refuse a second host that serves other numbers."""
-        market = answer.headers.get(MARKET_HEADER, "live")
-        with self._lock:
-            self._market = self._market or market
-        if market != self._market:
-            raise InconsistentAnswer(
-                f"{answer.url} answers for the {market!r} market, Yahoo was {self._market!r}"
-            )
+        self._one_market.require(answer)
         return _read_date(answer)
 
 
 def _read_date(answer: Answer) -> int:
     text = answer.headers.get("date", "")
-    try:
-        moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError, IndexError, OverflowError):  # the parser's own, on odd dates
-        raise MalformedAnswer(f"{answer.url}: Date is {text!r:.80}: expected a time") from None
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
+    seconds = parse_http_date(text)
+    if seconds is None:
+        raise MalformedAnswer(f"{answer.url}: Date is {text!r:.80}: expected a time")
+    return int(seconds * 1000)

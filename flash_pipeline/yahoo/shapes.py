@@ -6,20 +6,9 @@ and they change with every dividend. The prices of `quote` are adjusted for spli
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-class Fields(BaseModel):
-    """Base of the shapes; other fields are let be."""
-
-    model_config = ConfigDict(
-        strict=True,
-        frozen=True,
-        extra="ignore",
-        allow_inf_nan=False,
-        hide_input_in_errors=True,
-    )
-
+from flash_pipeline.transport import Fields
 
 Seconds = Annotated[int, Field(ge=-(10**10), le=10**11)]
 """A time, seconds since the epoch: from 1653 to 5138, which dates can hold."""
@@ -51,6 +40,7 @@ class Meta(Fields):
     symbol: str
     zone: str = Field(alias="exchangeTimezoneName")
     granularity: str = Field(alias="dataGranularity")
+    kind: str = Field(alias="instrumentType", default="")
     last_trade: Seconds | None = Field(alias="regularMarketTime", default=None)
     periods: TradingPeriods | None = Field(alias="currentTradingPeriod", default=None)
 
@@ -58,11 +48,11 @@ class Meta(Fields):
 class Quote(Fields):
     """The columns; none of them where there are no rows."""
 
-    open: Numbers = []
-    high: Numbers = []
-    low: Numbers = []
-    close: Numbers = []
-    volume: Numbers = []
+    open: Numbers = Field(default=[])
+    high: Numbers = Field(default=[])
+    low: Numbers = Field(default=[])
+    close: Numbers = Field(default=[])
+    volume: Numbers = Field(default=[])
 
 
 class Indicators(Fields):
@@ -75,7 +65,7 @@ class Result(Fields):
     """The chart of one ticker."""
 
     meta: Meta
-    timestamp: list[Seconds] = []
+    timestamp: list[Seconds] = Field(default=[])
     indicators: Indicators
 
 

@@ -54,7 +54,7 @@ def test_a_day_is_made_across_the_edge_of_two_months(month, lines):
 
 
 def test_turnover_is_the_sum_where_all_of_it_is_known(candles, tmp_path):
-    table = candles("2024-06-01", 8, QUARTER)
+    table = candles("2024-06-01", 9, QUARTER)
     pq.write_table(table, tmp_path / "BTCUSDT_15.parquet")
     made = read_history(find_files([tmp_path]), HOUR).candles
     assert made["turnover"].to_pylist() == [
@@ -65,7 +65,7 @@ def test_turnover_is_the_sum_where_all_of_it_is_known(candles, tmp_path):
 def test_files_that_overlap_and_agree_are_one(month, candles, lines, tmp_path):
     """An archive has no turnover: the recording's is kept."""
     month(lines("2024-06-01T03:00", 24), JUNE.format(60))
-    pq.write_table(candles("2024-06-01", 12), tmp_path / "BTCUSDT_60.parquet")
+    pq.write_table(candles("2024-06-01", 13), tmp_path / "BTCUSDT_60.parquet")
     history = read_history(find_files([tmp_path]), HOUR)
     assert history.candles.num_rows == 24
     assert history.candles["turnover"].null_count == 12
@@ -96,7 +96,40 @@ def test_candles_that_cannot_make_the_stores_are_refused(candles, tmp_path, stor
 
 
 def test_a_month_of_minutes_makes_all_of_its_hours(candles, tmp_path):
-    table = candles("2024-01-01", 60 * 24 * 30, Interval.MIN_1)
+    table = candles("2024-01-01", 60 * 24 * 30 + 1, Interval.MIN_1)
     pq.write_table(table, tmp_path / "BTCUSDT_1.parquet")
     history = read_history(find_files([tmp_path]), HOUR)
     assert (history.candles.num_rows, history.incomplete) == (720, 0)
+
+
+def test_the_newest_candle_of_a_recording_is_left_out_and_counted(candles, tmp_path):
+    """It may have been forming when the file was written; no file tells."""
+    pq.write_table(candles("2024-06-01", 5), tmp_path / "BTCUSDT_60.parquet")
+    history = read_history(find_files([tmp_path]), HOUR)
+    assert starts(history)[-1] == "2024-06-01T03:00Z"
+    assert (history.candles.num_rows, history.unproven) == (4, 1)
+
+
+def test_a_later_recording_has_what_was_forming_at_the_end_of_an_earlier_one(candles, tmp_path):
+    early, late = tmp_path / "early", tmp_path / "late"
+    for folder in (early, late):
+        folder.mkdir()
+    whole = candles("2024-06-01", 8)
+    forming = whole.slice(0, 5).to_pylist()
+    forming[-1]["close"] = forming[-1]["open"]
+    pq.write_table(whole.from_pylist(forming, whole.schema), early / "BTCUSDT_60.parquet")
+    pq.write_table(whole, late / "BTCUSDT_60.parquet")
+    history = read_history(find_files([tmp_path]), HOUR)
+    assert history.candles.equals(whole.slice(0, 7))
+    assert history.unproven == 1
+
+
+def test_a_recording_of_one_candle_proves_none(candles, tmp_path):
+    pq.write_table(candles("2024-06-01", 1, QUARTER), tmp_path / "BTCUSDT_15.parquet")
+    history = read_history(find_files([tmp_path]), HOUR)
+    assert (history.candles.num_rows, history.incomplete, history.unproven) == (0, 0, 1)
+
+
+def test_the_newest_candle_of_an_archive_is_kept(month, lines):
+    history = read_history([month(lines("2024-06-01", 720), JUNE.format(60))], HOUR)
+    assert (history.candles.num_rows, history.unproven) == (720, 0)

@@ -225,6 +225,17 @@ def test_a_403_that_says_nothing_is_neither_a_ban_nor_a_country_block(answer, co
     assert "as far as it says" in str(error)
 
 
+@pytest.mark.parametrize("status", [400, 401, 408, 421])
+def test_a_page_is_gone_on_another_try_whatever_its_status(answer, status):
+    page = answer(content=b"<html></html>", status=status, content_type="text/html")
+    assert type(_error_of(page)) is ExchangeFault
+
+
+def test_a_400_of_the_exchange_itself_is_terminal(answer):
+    refused = answer({"retCode": 10001, "retMsg": "params error"}, status=400)
+    assert type(_error_of(refused)) is RequestRejected
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -233,8 +244,6 @@ def test_a_403_that_says_nothing_is_neither_a_ban_nor_a_country_block(answer, co
         (502, ExchangeFault),
         (503, ExchangeFault),
         (504, ExchangeFault),
-        (400, RequestRejected),
-        (401, RequestRejected),
         (404, RequestRejected),
         (301, RequestRejected),
         (302, RequestRejected),

@@ -6,7 +6,6 @@ import pytest
 import requests
 
 from flash_pipeline.bybit import MAX_CANDLES, BybitClient
-from flash_pipeline.bybit.api import MARKET_HEADER
 from flash_pipeline.errors import (
     AccessDenied,
     AccessTooFrequent,
@@ -21,7 +20,7 @@ from flash_pipeline.errors import (
     UnknownSymbol,
 )
 from flash_pipeline.exchange import Clock, SimulatedMarket, embedded_exchange
-from flash_pipeline.market import Interval, TimeRange, parse_instant
+from flash_pipeline.market import MARKET_HEADER, Interval, TimeRange, parse_instant
 from flash_pipeline.transport import RequestBudget
 
 HOUR = 3_600_000
@@ -74,7 +73,7 @@ def test_a_lasting_failure_is_raised_after_six_tries(scripted, pauses, failure, 
     [
         ((403, {}, b""), AccessDenied),
         ((404, {}, b""), RequestRejected),
-        ((400, {}, b""), RequestRejected),
+        ((400, {}, b"{}"), RequestRejected),
         ({"retCode": 10001, "retMsg": "no"}, RequestRejected),
         ((302, {"Location": "https://elsewhere.test/"}, b""), RequestRejected),
     ],

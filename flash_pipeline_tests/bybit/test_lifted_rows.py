@@ -47,7 +47,9 @@ def test_anything_but_plain_rows_is_left_to_json(body):
     assert lift_cells(body, 7) is None
 
 
-CELLS = st.sampled_from(["1", "2.5", "-3e2", "", "nan", "1_0", " 1", "\u0661", "1e999", "x", "]]", ","])
+CELLS = st.sampled_from(
+    ["1", "2.5", "-3e2", "", "nan", "1_0", " 1", "\u0661", "1e999", "x", "]]", ","]
+)
 
 
 @given(st.lists(st.lists(CELLS, min_size=7, max_size=7), min_size=1, max_size=4))

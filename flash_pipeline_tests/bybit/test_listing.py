@@ -4,7 +4,6 @@ from flash_pipeline.errors import (
     ExchangeError,
     InconsistentAnswer,
     InvalidSymbol,
-    MalformedAnswer,
     UnknownSymbol,
 )
 
@@ -142,14 +141,6 @@ def test_an_instrument_is_found_by_its_very_name(scripted, envelope):
     others = [{"symbol": "BTCUSDT-27JUN25"}, "noise", {"symbol": "BTCUSDT", "launchTime": "7"}]
     client, _ = scripted(envelope({"list": others}))
     assert client.instrument("BTCUSDT") == {"symbol": "BTCUSDT", "launchTime": "7"}
-    assert client.launch_time("BTCUSDT") == 7
-
-
-@pytest.mark.parametrize("launch", [{}, {"launchTime": 7}, {"launchTime": "soon"}])
-def test_a_launch_that_is_no_time_is_malformed(scripted, envelope, launch):
-    client, _ = scripted(envelope({"list": [{"symbol": "BTCUSDT", **launch}]}))
-    with pytest.raises(MalformedAnswer, match="BTCUSDT: launchTime"):
-        client.launch_time("BTCUSDT")
 
 
 def test_two_descriptions_of_one_symbol_that_differ_are_inconsistent(scripted, envelope):

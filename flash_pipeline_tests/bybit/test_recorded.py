@@ -129,7 +129,7 @@ def test_recorded_instruments_become_specifications(recorded, scripted, name):
     (row,) = fetch_instruments(client, [symbol]).to_pylist()
     assert (row["status"], row["tick_size"]) == (status, tick_size)
     assert row["funding_interval"] == funding_interval
-    assert client.launch_time(symbol) == row["launch_time"]
+    assert int(client.instrument(symbol)["launchTime"]) == row["launch_time"]
 
 
 def test_the_recorded_list_of_instruments_is_read_to_its_end(recorded, scripted, envelope):

@@ -25,8 +25,8 @@ def candles(count, *, close=101.0):
 def recordings(tmp_path):
     folder = tmp_path / "recordings"
     folder.mkdir()
-    pq.write_table(candles(48), folder / "BTCUSDT_60.parquet")
-    pq.write_table(candles(24), folder / "ETHUSDT_60.parquet")
+    pq.write_table(candles(49), folder / "BTCUSDT_60.parquet")
+    pq.write_table(candles(25), folder / "ETHUSDT_60.parquet")
     return folder
 
 
@@ -76,6 +76,11 @@ def test_what_differs_from_the_stored_candles_is_told(command, recordings):
         done.stdout
     )
     assert stored(command)["close"].to_pylist()[:4] == [101.5, 101.5, 101.5, 101.0]
+
+
+def test_the_newest_candle_of_a_recording_is_told_as_left_out(command, recordings):
+    done = command("import", str(recordings), "--symbols", "BTCUSDT")
+    assert "BTCUSDT: 1 candles are the newest of their recording" in done.stdout
 
 
 def test_a_home_of_simulated_candles_is_refused(command, recordings):

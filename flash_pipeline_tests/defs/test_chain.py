@@ -94,6 +94,7 @@ def test_all_checks_pass(finished):
         "klines_are_complete",
         "klines_are_plausible",
         "mark_klines_keep_the_contract",
+        "mark_klines_are_complete",
         "funding_keeps_the_contract",
         "features_match_the_candles",
         "newest_window_is_fresh",

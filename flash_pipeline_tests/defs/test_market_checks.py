@@ -1,6 +1,7 @@
 """The checks of candles and funding, on a home in which something is wrong."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import dagster as dg
 import pyarrow as pa
@@ -94,6 +95,58 @@ def test_an_unlikely_open_is_a_warning(store_candles, settings):
     assert not found.passed
     assert found.severity == dg.AssetCheckSeverity.WARN
     assert "opens far from the close before" in found.description
+
+
+def test_a_month_whose_file_is_gone_is_an_error():
+    found = check(checks.klines_are_complete, MONTH)
+    assert not found.passed
+    assert "candles unaccounted" in found.description
+
+
+def test_gaps_of_another_source_excuse_nothing(store_candles, settings):
+    store_candles(absent=[5])
+    start = MONTH.time_range.start + 5 * HOUR
+    gap = Gap(start, start, GapCause.MARKET_CLOSED, start, start)
+    Ledger(settings.warehouse, "yahoo", Interval.HOUR_1).replace_open_gaps({"BTCUSDT": [gap]})
+    assert not check(checks.klines_are_complete, MONTH).passed
+    other = Gap(start - HOUR, start - HOUR, GapCause.EXCHANGE_GAP, start, start)
+    Ledger(settings.warehouse, "bybit", Interval.HOUR_1).replace_open_gaps({"BTCUSDT": [gap]})
+    Ledger(settings.warehouse, "yahoo", Interval.HOUR_1).replace_open_gaps({"BTCUSDT": [other]})
+    assert check(checks.klines_are_complete, MONTH).passed
+
+
+def test_mark_prices_are_complete_by_their_own_record(settings):
+    assert not check(checks.mark_klines_are_complete, MONTH).passed
+    span = MONTH.time_range
+    gap = Gap(span.start, span.end - HOUR, GapCause.BEFORE_LISTING, span.end, span.end)
+    ledger = Ledger(settings.warehouse, "bybit mark price", Interval.HOUR_1)
+    ledger.replace_open_gaps({"BTCUSDT": [gap]})
+    assert check(checks.mark_klines_are_complete, MONTH).passed
+
+
+@pytest.fixture
+def read_at(monkeypatch):
+    """Say when each source's clock was read."""
+
+    def read_at(**clocks):
+        metadata = {"clocks": dg.MetadataValue.json(clocks)}
+        made = dg.AssetMaterialization("klines", metadata=metadata)
+        event = SimpleNamespace(asset_materialization=made)
+        monkeypatch.setattr(
+            dg.DagsterInstance, "get_latest_materialization_event", lambda *_: event
+        )
+
+    return read_at
+
+
+def test_a_candle_is_closed_by_the_clock_of_its_own_source(store_candles, read_at):
+    store_candles()
+    end = MONTH.time_range.end
+    read_at(bybit=end, yahoo=end - 5 * HOUR)
+    assert check(checks.klines_keep_the_contract).passed
+    read_at(bybit=end - 5 * HOUR, yahoo=end)
+    found = check(checks.klines_keep_the_contract)
+    assert "5 candles not closed yet" in found.description
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from flash_pipeline.defs.jobs import (
     exchange_now,
     hourly,
     keeps_time,
-    months_to_refresh,
 )
 from flash_pipeline.defs.partitions import MONTHS
 from flash_pipeline.defs.resources import PipelineResource
@@ -59,48 +58,6 @@ def evaluate(instance, tick):
         instance=instance, scheduled_execution_time=moment, resources={"pipeline": TWO}
     ) as context:
         return hourly(context)
-
-
-def test_an_empty_home_asks_for_the_whole_history_of_the_recipe(settings):
-    months = months_to_refresh(settings, TWO, at("2024-06-20T10:02:00Z"))
-    assert months == (Month(2024, 4), Month(2024, 6))
-
-
-def test_within_a_month_only_that_month_is_refreshed(settings):
-    store_months(settings, "2024-04", "2024-05", "2024-06")
-    months = months_to_refresh(settings, TWO, at("2024-06-20T10:02:00Z"))
-    assert months == (Month(2024, 6), Month(2024, 6))
-
-
-@pytest.mark.parametrize("tick", ["2024-06-01T00:02:00Z", "2024-06-01T03:02:00Z"])
-def test_just_after_a_month_ends_its_trailing_candles_are_read_again(settings, tick):
-    store_months(settings, "2024-04", "2024-05", "2024-06")
-    assert months_to_refresh(settings, TWO, at(tick)) == (Month(2024, 5), Month(2024, 6))
-
-
-def test_after_a_pause_the_run_begins_where_the_candles_end(settings):
-    store_months(settings, "2024-03", "2024-04")
-    months = months_to_refresh(settings, TWO, at("2024-06-20T10:02:00Z"))
-    assert months == (Month(2024, 4), Month(2024, 6))
-
-
-def test_a_new_symbol_brings_its_whole_history(settings):
-    store_months(settings, "2024-04", "2024-05", "2024-06", symbols=("BTCUSDT",))
-    months = months_to_refresh(settings, TWO, at("2024-06-20T10:02:00Z"))
-    assert months == (Month(2024, 4), Month(2024, 6))
-
-
-def test_a_symbol_listed_late_is_not_asked_for_again_and_again(settings):
-    store_months(settings, "2024-04", "2024-05", "2024-06", symbols=("BTCUSDT",))
-    store_months(settings, "2024-06", symbols=("ETHUSDT",))
-    months = months_to_refresh(settings, TWO, at("2024-06-20T10:02:00Z"))
-    assert months == (Month(2024, 6), Month(2024, 6))
-
-
-def test_a_configured_first_month_is_kept_to(settings):
-    pipeline = PipelineResource(recipe="demo", symbols=["BTCUSDT"], start_month="2024-05")
-    months = months_to_refresh(settings, pipeline, at("2024-06-20T10:02:00Z"))
-    assert months == (Month(2024, 5), Month(2024, 6))
 
 
 def test_the_clock_is_the_exchange_s(settings):

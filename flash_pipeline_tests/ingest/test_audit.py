@@ -116,6 +116,16 @@ def test_a_hole_that_is_recorded_is_none(holed):
     ]
 
 
+def test_a_month_whose_file_is_gone_lacks_all_of_its_candles(holed):
+    april, end = Month(2024, 4), START + 5 * HOUR
+    assert audit_completeness(holed, ["BTCUSDT"], {}, closed_end=end, months=[april]) == [
+        "BTCUSDT 2024-04: 720 candles unaccounted: 2024-04-01T00:00Z to 2024-04-30T23:00Z"
+    ]
+    holed.write_month("BTCUSDT", april, _candles(), synthetic=False)
+    found = audit_completeness(holed, ["BTCUSDT"], {}, closed_end=end)
+    assert [line[8:15] for line in found] == ["2024-04", "2024-05", "2024-06"]
+
+
 @pytest.mark.real_data
 def test_recorded_candles_keep_every_hard_rule(real_data):
     for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT"):

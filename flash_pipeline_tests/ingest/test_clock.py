@@ -2,7 +2,7 @@
 
 import pytest
 
-from flash_pipeline.errors import InvalidTimeRange
+from flash_pipeline.errors import InconsistentAnswer, InvalidTimeRange
 from flash_pipeline.ingest.clock import SourceClock
 from flash_pipeline.ingest.ledger import GAPS_TABLE
 from flash_pipeline.market import CANDLE_SCHEMA, CandleAnswer, Interval, Month, parse_instant
@@ -135,6 +135,26 @@ def test_a_clock_that_went_back_removes_no_closed_candle(source, store, refresh)
     source.clock = [NOW - 72 * HOUR]
     refresh(source, "2024-06-20T10:30Z", "2024-06")
     assert store.read_all("BTCUSDT").equals(before)
+
+
+@pytest.mark.parametrize("back", ["2024-06-20T06:30Z", "2024-06-03T00:30Z"])
+def test_a_source_whose_clock_is_behind_what_is_stored_removes_nothing(
+    source, store, refresh, files, back
+):
+    refresh(source, "2024-06-20T10:30Z", "2024-06")
+    before = files()
+    with pytest.raises(InconsistentAnswer, match="are stored up to 2024-06-20T09:00Z"):
+        refresh(source, back, "2024-06")
+    assert files() == before
+
+
+def test_a_source_whose_clock_is_behind_the_stored_months_is_refused(source, refresh, files):
+    refresh(source, "2024-06-20T10:30Z", "2024-06")
+    source.truth["BTCUSDT"] = source.truth["BTCUSDT"].slice(0, 0)
+    before = files()
+    with pytest.raises(InconsistentAnswer, match="clock of fake is at 2024-05-20T10:30Z"):
+        refresh(source, "2024-05-20T10:30Z", "2024-05")
+    assert files() == before
 
 
 def test_a_refresh_that_takes_longer_than_an_interval_goes_on(source, store, refresh):

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flash_pipeline.errors import InvalidTimeRange, SchemaMismatch
+from flash_pipeline.errors import InvalidTimeRange, SchemaMismatch, UnknownSymbol
 from flash_pipeline.ingest.funding import (
     audit_funding,
     doubt_funding,
@@ -135,7 +135,28 @@ def test_a_hole_that_stays_is_asked_for_by_each_refresh_and_doubted(store):
 def test_a_symbol_without_funding_is_empty_and_no_error(store):
     done = refresh(FakeFunding(BTCUSDT=[]), store)
     assert done.rows == {"BTCUSDT": 0}
-    assert store.months("BTCUSDT") == []
+    assert held(store) == []
+
+
+def test_a_month_gone_by_without_funding_has_a_file_that_says_so(store):
+    refresh(FakeFunding(BTCUSDT=every(8, "2024-07-01")), store)
+    assert store.months("BTCUSDT") == [JUNE, JULY]
+    assert store.read_month("BTCUSDT", JUNE).num_rows == 0
+    assert refresh(FakeFunding(BTCUSDT=every(8, "2024-07-01")), store).files_written == 0
+
+
+def test_a_symbol_that_is_forgotten_keeps_its_funding_and_holds_up_no_other(store):
+    source = FakeFunding(BTCUSDT=every(8), ETHUSDT=every(8))
+    refresh(source, store, JUNE, JUNE)
+    ask = source.funding
+
+    def forget(symbol, window):
+        if symbol == "BTCUSDT":
+            raise UnknownSymbol("forgotten", symbol=symbol)
+        return ask(symbol, window)
+
+    source.funding = forget
+    assert refresh(source, store).rows == {"BTCUSDT": 90, "ETHUSDT": 118}
 
 
 def test_a_symbol_listed_later_begins_with_its_first_settlement(store):

@@ -28,6 +28,13 @@ def candles_of(first, count, *, level=100.0, turnover=True, absent=()):
     return pa.Table.from_pylist(named, CANDLE_SCHEMA)
 
 
+def and_newest(table):
+    """Append the candle of the next hour, as it may be while it forms."""
+    row = table.to_pylist()[-1]
+    row = {**row, "start_time": row["start_time"] + HOUR.milliseconds}
+    return pa.concat_tables([table, pa.Table.from_pylist([row], table.schema)])
+
+
 @pytest.fixture
 def store(tmp_path):
     return KlineStore(tmp_path / "klines", HOUR)
@@ -35,13 +42,16 @@ def store(tmp_path):
 
 @pytest.fixture
 def bring(tmp_path, store):
-    """Import recordings, given by symbol, and return what was done by symbol."""
+    """Import recordings, given by symbol, and return what was done by symbol.
+
+    Each recording has one candle more than given: the newest, which is never imported.
+    """
 
     def bring(into=store, now=LATER, **tables):
         folder = tmp_path / "recordings"
         folder.mkdir(exist_ok=True)
         for symbol, table in tables.items():
-            pq.write_table(table, folder / f"{symbol}_60.parquet")
+            pq.write_table(and_newest(table), folder / f"{symbol}_60.parquet")
         done = {each.symbol: each for each in import_files(find_files([folder]), into, now=now)}
         for path in folder.iterdir():
             path.unlink()
@@ -179,10 +189,37 @@ def test_a_refresh_after_an_import_fills_what_the_files_lack(tmp_path, store, br
     assert done.requests == 1
 
 
+def test_a_candle_that_was_forming_when_it_was_recorded_is_the_exchanges_to_give(store, bring):
+    done = bring(BTCUSDT=candles_of("2024-06-01", 5))["BTCUSDT"]
+    assert (done.added, done.unproven) == (5, 1)
+    newest = store.newest_start("BTCUSDT")
+    assert newest == parse_instant("2024-06-01T04:00")
+
+
+def test_a_recording_goes_beside_candles_of_any_source_and_keeps_its_name(store, bring):
+    month, table = Month(2024, 6), candles_of("2024-06-01", 5)
+    store.write_month("SPX", month, table, synthetic=False, source="yahoo")
+    assert bring(SPX=candles_of("2024-06-01", 9))["SPX"].added == 4
+    assert store.source("SPX") == "yahoo"
+
+
+def test_the_archive_goes_beside_candles_of_its_own_exchange_only(tmp_path, store):
+    name = tmp_path / "BTCUSDT_60_2024-06-01_2024-06-30.csv"
+    name.write_text("2024.06.01 03:00,100,102,98,101,1.5\n")
+    list(import_files(find_files([name]), store, now=LATER))
+    assert store.source("BTCUSDT") == "bybit"
+    other = KlineStore(tmp_path / "other", HOUR)
+    table = candles_of("2024-06-01", 5)
+    other.write_month("BTCUSDT", Month(2024, 6), table, synthetic=False, source="yahoo")
+    with pytest.raises(SchemaMismatch, match="BTCUSDT from yahoo, now they come from bybit"):
+        list(import_files(find_files([name]), other, now=LATER))
+
+
 @pytest.mark.real_data
 def test_recorded_candles_are_stored_to_the_last_digit(real_data, store):
     files = [file for file in find_files([real_data]) if file.symbol == "BTCUSDT"]
     (done,) = import_files(files, store, now=LATER)
-    assert (done.added, done.months_written) == (23_760, 33)
+    assert (done.added, done.unproven, done.months_written) == (23_759, 1, 33)
     recorded = pq.read_table(real_data / "BTCUSDT_60.parquet").select(CANDLE_SCHEMA.names)
+    recorded = recorded.slice(0, 23_759)
     assert store.read_all("BTCUSDT").equals(recorded.cast(CANDLE_SCHEMA))

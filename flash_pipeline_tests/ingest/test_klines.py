@@ -30,9 +30,9 @@ def _times(candles: pa.Table) -> list[str]:
     return [iso_utc(start) for start in candles["start_time"].to_pylist()]
 
 
-def _revised(candles: pa.Table, row: int, close: float) -> pa.Table:
+def _revised(candles: pa.Table, row: int, by: float) -> pa.Table:
     closes = candles["close"].to_pylist()
-    closes[row] = close
+    closes[row] += by
     return candles.set_column(4, candles.schema.field("close"), pa.array(closes))
 
 
@@ -137,7 +137,7 @@ def test_the_newest_three_are_read_again_and_a_revision_replaces_them(
 ):
     recorded = series("2024-06-01", 48)
     refresh(market(BTCUSDT=recorded), "2024-06-01T10:00Z", "2024-06")
-    revised = _revised(recorded, 7, 101.25)
+    revised = _revised(recorded, 7, 0.25)
     done, _ = refresh(market(BTCUSDT=revised), "2024-06-01T10:00Z", "2024-06")
     assert store.read_all("BTCUSDT").equals(revised.slice(0, 10))
     assert (done.files_written, done.rows) == (1, 10)
@@ -146,7 +146,7 @@ def test_the_newest_three_are_read_again_and_a_revision_replaces_them(
 def test_a_candle_older_than_three_is_kept_as_it_is(refresh, market, series, store):
     recorded = series("2024-06-01", 48)
     refresh(market(BTCUSDT=recorded), "2024-06-01T10:00Z", "2024-06")
-    revised = _revised(recorded, 6, 101.25)
+    revised = _revised(recorded, 6, 0.25)
     done, _ = refresh(market(BTCUSDT=revised), "2024-06-01T10:00Z", "2024-06")
     assert store.read_all("BTCUSDT").equals(recorded.slice(0, 10))
     assert done.files_written == 0

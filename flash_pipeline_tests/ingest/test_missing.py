@@ -179,14 +179,31 @@ def test_a_symbol_that_merely_pauses_is_not_delisted(refresh, market, series, le
     assert done.missing_by_cause == {"exchange_gap": 216}
 
 
-def test_a_market_that_closes_has_no_gaps_and_is_asked_once(refresh, market, series, ledger):
+def test_a_market_that_closes_has_no_gaps_and_is_asked_twice(refresh, market, series, ledger):
     closed = [n for n in range(240) if not 13 <= n % 24 < 20]
     source = market(SPX=series("2024-06-03", 240, absent=closed))
     source.continuous = False
     done, asked = refresh(source, "2024-06-13T00:30Z", "2024-06", symbols=["SPX"], ledger=ledger)
-    assert len(asked) == 1
+    assert len(asked) == 2
     assert set(done.missing_by_cause) == {"market_closed"}
     assert done.rows == 70
+
+
+def test_an_answer_cut_short_is_no_closed_market(refresh, market, series, store, ledger):
+    source = market(SPX=series("2024-06-03", 240, absent=range(100, 140)))
+    source.continuous = False
+    source.distort = losing(*range(200, 240), times=1)
+    done, _ = refresh(source, "2024-06-13T00:00Z", "2024-06", symbols=["SPX"], ledger=ledger)
+    assert store.read_all("SPX").equals(source.truth["SPX"])
+    assert done.missing_by_cause == {"market_closed": 48 + 40}
+
+
+def test_a_closed_market_that_is_known_is_asked_once(refresh, market, series, ledger):
+    source = market(SPX=series("2024-06-03", 240, absent=range(100, 140)))
+    source.continuous = False
+    refresh(source, "2024-06-13T00:00Z", "2024-06", symbols=["SPX"], ledger=ledger)
+    _, asked = refresh(source, "2024-06-13T00:30Z", "2024-06", symbols=["SPX"], ledger=ledger)
+    assert len(asked) == 1
 
 
 def test_a_month_in_which_a_market_has_not_opened_yet_is_no_error(refresh, market, series):

@@ -32,7 +32,7 @@ class Gauge:
 @pytest.fixture
 def many(market, series):
     """Forty symbols of a month, in windows of a hundred: eight windows each."""
-    truth = {f"S{n:02d}USDT": series("2024-06-01", 720, level=n + 1.0) for n in range(40)}
+    truth = {f"S{n:02d}USDT": series("2024-06-01", 720, level=n + 2.0) for n in range(40)}
     source = market(**truth)
     source.most_candles = 100
     source.now_ms = parse_instant("2024-07-15")

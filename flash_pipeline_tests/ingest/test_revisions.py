@@ -46,11 +46,11 @@ def test_candles_that_come_as_they_are_stored_are_no_revision(refresh, source, l
 def test_a_late_revision_is_stored_and_recorded_once(refresh, source, store, ledger, recorded):
     refresh(source, NOW, "2024-06", ledger=ledger)
     old = source.truth["BTCUSDT"]["close"][8].as_py()
-    source.truth["BTCUSDT"] = _changed(source.truth["BTCUSDT"], 8, close=101.25)
+    source.truth["BTCUSDT"] = _changed(source.truth["BTCUSDT"], 8, close=old + 0.25)
     first, _ = refresh(source, NOW, "2024-06", ledger=ledger)
     again, _ = refresh(source, NOW, "2024-06", ledger=ledger)
     assert (first.revisions, again.revisions) == (1, 0)
-    assert recorded() == [("2024-06-01T08:00Z", old, 101.25)]
+    assert recorded() == [("2024-06-01T08:00Z", old, old + 0.25)]
     assert store.read_all("BTCUSDT").equals(source.truth["BTCUSDT"].slice(0, 10))
     (row,) = ledger.read(REVISIONS_TABLE).to_pylist()
     assert row["open_old"] == row["open_new"]
@@ -61,7 +61,8 @@ def test_a_kill_between_record_and_file_neither_loses_nor_repeats_a_revision(
     refresh, source, store, ledger, recorded, monkeypatch
 ):
     refresh(source, NOW, "2024-06", ledger=ledger)
-    source.truth["BTCUSDT"] = _changed(source.truth["BTCUSDT"], 8, close=101.25)
+    old = source.truth["BTCUSDT"]["close"][8].as_py()
+    source.truth["BTCUSDT"] = _changed(source.truth["BTCUSDT"], 8, close=old + 0.25)
 
     def killed(*_arguments, **_options):
         raise KeyboardInterrupt
@@ -81,7 +82,8 @@ def test_a_kill_before_the_record_leaves_the_file_as_it_was(
 ):
     refresh(source, NOW, "2024-06", ledger=ledger)
     before = store.read_all("BTCUSDT")
-    source.truth["BTCUSDT"] = _changed(source.truth["BTCUSDT"], 8, close=101.25)
+    old = source.truth["BTCUSDT"]["close"][8].as_py()
+    source.truth["BTCUSDT"] = _changed(source.truth["BTCUSDT"], 8, close=old + 0.25)
 
     def killed(*_arguments):
         raise KeyboardInterrupt

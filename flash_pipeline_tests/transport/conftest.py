@@ -136,14 +136,15 @@ def scripted(clock) -> Iterator[Callable[..., tuple[HttpTransport, Script]]]:
     transports = []
 
     def scripted(
-        *answers: Any, second: tuple[Any, ...] = (), **options: Any
+        *answers: Any, second: "tuple[Any, ...] | Script" = (), **options: Any
     ) -> tuple[HttpTransport, Script]:
         session = requests.Session()
         script = Script(*answers)
         session.mount("https://first.test", script)
         hosts = ["https://first.test"]
         if second:
-            session.mount("https://second.test", Script(*second))
+            other = second if isinstance(second, Script) else Script(*second)
+            session.mount("https://second.test", other)
             hosts.append("https://second.test")
         transport = HttpTransport(
             hosts, session=session, sleep=clock.sleep, monotonic=clock, clock=clock, **options

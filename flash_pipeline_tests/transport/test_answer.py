@@ -4,8 +4,8 @@ from flash_pipeline.errors import AccessDenied, ExchangeFault, RateLimited, Requ
 from flash_pipeline.transport import Answer, check_status, require_json
 
 
-def _answer(status: int = 200, **headers: str) -> Answer:
-    return Answer("https://first.test/x", status, headers, b"")
+def _answer(status: int = 200, body: bytes = b"{}", **headers: str) -> Answer:
+    return Answer("https://first.test/x", status, headers, body)
 
 
 def test_ok_passes():
@@ -33,6 +33,25 @@ def test_a_status_stands_for_one_error(status, kind):
         check_status(_answer(status), symbol="BTCUSDT")
     assert type(caught.value) is kind
     assert (caught.value.status, caught.value.symbol) == (status, "BTCUSDT")
+
+
+@pytest.mark.parametrize("status", [400, 401, 405, 408, 421])
+def test_a_page_where_json_was_due_may_be_gone_on_another_try(status):
+    page = _answer(status, b"<html>Bad Request</html>", **{"content-type": "text/html"})
+    with pytest.raises(ExchangeFault, match=f"HTTP {status}"):
+        check_status(page)
+
+
+@pytest.mark.parametrize("status", [408, 421, 425])
+def test_a_status_of_a_passing_trouble_passes_with_json_too(status):
+    with pytest.raises(ExchangeFault, match=f"HTTP {status}"):
+        check_status(_answer(status))
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_no_page_makes_a_refusal_or_an_absent_route_transient(status):
+    with pytest.raises((AccessDenied, RequestRejected)):
+        check_status(_answer(status, b"<html>", **{"content-type": "text/html"}))
 
 
 @pytest.mark.parametrize(

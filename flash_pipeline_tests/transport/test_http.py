@@ -1,4 +1,3 @@
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,15 +7,16 @@ import requests
 from flash_pipeline.errors import (
     AccessTooFrequent,
     CircuitOpen,
-    CountryBlocked,
     ExchangeFault,
     ExchangeUnreachable,
     InconsistentAnswer,
+    InvalidConfig,
     MalformedAnswer,
     RateLimited,
     RequestRejected,
     UnknownSymbol,
 )
+from flash_pipeline.market import MARKET_HEADER
 from flash_pipeline.transport import Circuit, HttpTransport, RequestBudget, Timeouts
 
 OK = (200, {}, b"ok")
@@ -93,7 +93,7 @@ def test_pauses_grow_with_jitter_and_stay_bounded(scripted, read_ok, clock):
 
 @pytest.mark.parametrize("status", [400, 403, 404])
 def test_a_terminal_status_is_raised_at_once(scripted, read_ok, clock, status):
-    transport, script = scripted((status, {}, b""))
+    transport, script = scripted((status, {}, b"{}"))
     with pytest.raises(Exception, match=f"HTTP {status}"):
         transport.get("/x", {}, read_ok)
     assert (len(script.asked), clock.slept) == (1, [])
@@ -125,53 +125,6 @@ def test_a_redirect_is_terminal(scripted, read_ok):
     with pytest.raises(RequestRejected, match=r"a redirect to 'https://elsewhere\.test/'"):
         transport.get("/x", {}, read_ok)
     assert len(script.asked) == 1
-
-
-def test_the_next_host_is_asked_after_some_failures_and_kept(scripted, read_ok):
-    transport, script = scripted(RESET, second=(OK,))
-    assert transport.get("/x", {}, read_ok) == b"ok"
-    assert len(script.asked) == 3
-    assert transport.get("/x", {}, read_ok) == b"ok"
-    assert len(script.asked) == 3
-
-
-def test_the_first_host_is_asked_again_when_the_second_fails(scripted, read_ok):
-    transport, script = scripted(DOWN, DOWN, DOWN, OK, second=(RESET,))
-    with pytest.raises(ExchangeUnreachable):
-        transport.get("/x", {}, read_ok)
-    assert transport.get("/x", {}, read_ok) == b"ok"
-    assert len(script.asked) == 4
-
-
-def test_a_country_block_asks_the_next_host_at_once(scripted, clock):
-    transport, script = scripted(OK, second=(OK,))
-    blocked = _raising(CountryBlocked("not from here"))
-    assert transport.get("/x", {}, blocked) == b"ok"
-    assert clock.slept == []
-    transport.get("/x", {}, lambda answer: answer.body)
-    assert len(script.asked) == 1
-
-
-def test_a_country_block_of_every_host_is_raised(scripted):
-    transport, script = scripted(OK, second=(OK,))
-    with pytest.raises(CountryBlocked, match="second"):
-        transport.get("/x", {}, _raising(CountryBlocked("first"), CountryBlocked("second")))
-    assert len(script.asked) == 1
-
-
-def test_a_rate_limit_does_not_change_the_host(scripted, read_ok):
-    transport, script = scripted(LIMITED, LIMITED, LIMITED, LIMITED, OK, second=(DOWN,))
-    assert transport.get("/x", {}, read_ok) == b"ok"
-    assert len(script.asked) == 5
-
-
-def test_two_hosts_over_the_wire_the_one_that_answers_serves(serve, http, read_ok, clock):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        closed = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    second = serve(http(b"from the second"))
-    with HttpTransport([closed, second.url], sleep=clock.sleep, timeouts=QUICK) as transport:
-        assert transport.get("/x", {}, read_ok) == b"from the second"
-    assert len(clock.slept) == 3
 
 
 def test_a_reset_and_a_truncated_body_over_the_wire_are_tried_again(serve, http, read_ok, clock):
@@ -221,11 +174,12 @@ def test_requests_wait_for_their_budget_tries_again_included(scripted, read_ok, 
 def test_the_embedded_exchange_has_neither_budget_nor_circuit(serve, http, read_ok, clock):
     budget = RequestBudget(1, 5.0, monotonic=clock, sleep=clock.sleep)
     circuit = Circuit(clock=clock)
-    circuit.open("banned elsewhere")
-    server = serve(http(b"ok"))
+    server = serve(http(b"ok", f"{MARKET_HEADER}: simulated"))
     with HttpTransport(
         [server.url], sleep=clock.sleep, budget=budget, circuit=circuit
     ) as transport:
+        transport.get("/x", {}, read_ok)
+        circuit.open("banned elsewhere")
         for _ in range(3):
             transport.get("/x", {}, read_ok)
         with pytest.raises(AccessTooFrequent) as caught:
@@ -233,6 +187,33 @@ def test_the_embedded_exchange_has_neither_budget_nor_circuit(serve, http, read_
         transport.get("/x", {}, read_ok)
     assert caught.value.until is None
     assert clock.slept == []
+
+
+def test_a_tunnel_on_this_machine_has_budget_and_circuit(serve, http, read_ok, clock):
+    budget = RequestBudget(1, 5.0, monotonic=clock, sleep=clock.sleep)
+    server = serve(http(b"ok"))
+    with HttpTransport(
+        [server.url], sleep=clock.sleep, monotonic=clock, clock=clock, budget=budget
+    ) as transport:
+        transport.get("/x", {}, read_ok)
+        transport.get("/x", {}, read_ok)
+        assert sum(clock.slept) >= 5
+        with pytest.raises(AccessTooFrequent) as caught:
+            transport.get("/x", {}, _raising(AccessTooFrequent("banned")))
+        with pytest.raises(CircuitOpen):
+            transport.get("/x", {}, read_ok)
+    assert caught.value.until is not None
+    assert len(server.requests) == 3
+
+
+def test_a_label_of_the_embedded_exchange_from_elsewhere_exempts_from_nothing(
+    scripted, read_ok, clock
+):
+    budget = RequestBudget(1, 5.0, monotonic=clock, sleep=clock.sleep)
+    transport, _ = scripted((200, {MARKET_HEADER: "simulated"}, b"ok"), budget=budget)
+    transport.get("/x", {}, read_ok)
+    transport.get("/x", {}, read_ok)
+    assert sum(clock.slept) >= 5
 
 
 def test_a_ban_opens_the_circuit_for_ten_minutes_and_says_so(scripted, read_ok, clock):
@@ -325,3 +306,22 @@ def test_a_proxy_of_the_environment_leads_to_other_hosts(serve, http, read_ok, m
     with HttpTransport(["http://exchange.test"], attempts=1) as transport:
         assert transport.get("/x", {}, read_ok) == b"by proxy"
     assert proxy.requests[0].startswith(b"GET http://exchange.test/x HTTP/1.1")
+
+
+@pytest.mark.parametrize("url", ["https://me:secret@first.test", "https://first.test?token=secret"])
+def test_a_host_with_a_password_is_refused_without_telling_it(url):
+    with pytest.raises(InvalidConfig, match=r"https://.*\*\*\*") as caught:
+        HttpTransport([url])
+    assert "secret" not in str(caught.value)
+
+
+def test_no_password_of_a_netrc_is_sent(serve, http, read_ok, monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine exchange.test login me password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    proxy = serve(http(b"by proxy"))
+    monkeypatch.setenv("http_proxy", proxy.url)
+    with HttpTransport(["http://exchange.test"], attempts=1) as transport:
+        assert transport.get("/x", {}, read_ok) == b"by proxy"
+    assert b"authorization" not in proxy.requests[0].lower()

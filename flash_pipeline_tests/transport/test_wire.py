@@ -218,6 +218,21 @@ def test_a_url_that_cannot_be_asked_is_rejected_at_once(get, url):
         get(url)
 
 
+def test_secrets_of_a_url_stand_in_no_message(serve, http, get):
+    location = "Location: https://me:secret@login.test/?token=secret"
+    moved = serve(http(b"", location, status="302 Found"))
+    with pytest.raises(RequestRejected) as redirect:
+        get(f"{moved.url}/?token=secret")
+    with pytest.raises(ExchangeUnreachable) as closed:
+        get("http://me:secret@127.0.0.1:9/")
+    with pytest.raises(RequestRejected) as unusable:
+        get("http://me:secret@host:port/")
+    for error in (redirect, closed, unusable):
+        assert "secret" not in str(error.value)
+    answer = get(f"{serve(http(b'ok')).url}/?token=secret")
+    assert "?token=***" in answer.url
+
+
 def test_an_absent_ca_bundle_is_said(get, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
     with (

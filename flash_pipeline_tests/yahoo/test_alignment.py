@@ -135,6 +135,20 @@ def test_a_bar_that_is_no_candle_is_absent(aligned, bar, bad):
     assert list(candles) == ["2024-06-03T15:00"]
 
 
+@pytest.mark.parametrize("kind", ["CRYPTOCURRENCY", "CURRENCY"])
+def test_a_volume_in_the_quote_currency_is_the_turnover(aligned, kind):
+    bars = [(10.0, 14.0, 8.0, 12.0, 550.0)]
+    (candle,) = aligned(HOUR, ["2024-06-03T13:00"], bars, instrumentType=kind).values()
+    assert (candle["volume"], candle["turnover"]) == (550.0 / 11.0, 550.0)
+
+
+@pytest.mark.parametrize("kind", ["EQUITY", "INDEX", "ETF", "FUTURE", ""])
+def test_a_volume_of_shares_stays_what_it_is(aligned, kind):
+    bars = [(10.0, 14.0, 8.0, 12.0, 550.0)]
+    (candle,) = aligned(HOUR, ["2024-06-03T13:00"], bars, instrumentType=kind).values()
+    assert (candle["volume"], candle["turnover"]) == (550.0, None)
+
+
 def test_turnover_is_null_and_adjusted_closes_are_not_looked_at(aligned, bar):
     (candle,) = aligned(HOUR, ["2024-06-03T13:30"]).values()
     assert tuple(candle.values()) == (*bar(100.0), None)

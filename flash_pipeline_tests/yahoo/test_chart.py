@@ -110,7 +110,7 @@ def test_any_other_complaint_is_passed_on_in_its_words(failure, answer, under):
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (401, RequestRejected),
+        (401, ExchangeFault),
         (403, AccessDenied),
         (404, RequestRejected),
         (429, RateLimited),

@@ -99,6 +99,13 @@ def test_an_answer_without_a_time_is_malformed(scripted, chart, date):
         client.now()
 
 
+def test_the_clock_is_not_that_of_a_proxys_page(scripted, chart):
+    page = b"<html>Bad Request</html>"
+    client, script = scripted((400, page), chart([]))
+    client.now()
+    assert len(script.asked) == 2
+
+
 def test_a_span_without_data_is_no_candles(scripted, failure):
     why = "Data doesn't exist for startDate = 1, endDate = 2"
     client, _ = scripted((400, failure("Bad Request", why)))

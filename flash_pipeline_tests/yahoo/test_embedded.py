@@ -39,6 +39,11 @@ def test_coins_have_candles_around_the_clock(client):
     assert len(hours) == 24
 
 
+def test_volumes_of_coins_are_in_coins_and_turnovers_in_dollars(client):
+    for row in candles(client, "BTCUSD", HOUR)[:50]:
+        assert row["low"] <= row["turnover"] / row["volume"] <= row["high"]
+
+
 @pytest.mark.parametrize(
     ("symbol", "interval", "newest"),
     [

@@ -1,26 +1,38 @@
 """Instruments, candles and features."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import dagster as dg
 
 from flash_pipeline.bybit import INSTRUMENT_SCHEMA, fetch_instruments, store_instruments
 from flash_pipeline.defs.metadata import column_schema, refresh_metadata, span
 from flash_pipeline.defs.partitions import MONTHS, require_begun, run_months
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
+from flash_pipeline.errors import UnknownSymbol
 from flash_pipeline.features import CATALOG, refresh_features
-from flash_pipeline.ingest import Ledger, combine, refresh_klines
+from flash_pipeline.ingest import Ledger, ask_about_known, combine, refresh_klines, refuse_empty
 from flash_pipeline.market import CANDLE_SCHEMA
+from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.storage.warehouse import open_warehouse
 
 
 @dg.asset(group_name="market_data", kinds={"bybit", "parquet"})
-def instruments(pipeline: PipelineResource, exchange: ExchangeResource) -> dg.MaterializeResult:
-    """Specifications of the traded perpetuals: tick, quantity step, funding interval, launch."""
+def instruments(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource, exchange: ExchangeResource
+) -> dg.MaterializeResult:
+    """Specifications of the traded perpetuals: tick, quantity step, funding interval, launch.
+
+    Of one that the exchange knows no more, and of which candles are stored, the old row stays.
+    """
     settings = pipeline.settings()
+    store = pipeline.store(settings)
     with exchange.sources(settings) as sources:
         symbols = sources.bybit_symbols(pipeline.resolve().data.symbols)
         none = INSTRUMENT_SCHEMA.empty_table()
-        fetched = fetch_instruments(sources.bybit, symbols) if symbols else none
-        pipeline.store(settings).require_kind(synthetic=sources.bybit.is_synthetic())
+        fetched, unknown = ask_about_known(partial(fetch_instruments, sources.bybit), symbols, none)
+        store.require_kind(synthetic=sources.bybit.is_synthetic())
+    _require_traded_once(context, store, unknown)
     table = store_instruments(fetched, settings.instruments)
     rows = [dg.TableRecord(row) for row in table.to_pylist()]
     return dg.MaterializeResult(
@@ -58,11 +70,15 @@ def klines(
                     first,
                     last,
                     ledger=Ledger(settings.warehouse, source.name, store.interval),
+                    require_candles=False,
                 )
                 for source, symbols in sources.groups(recipe.data.symbols)
             ]
         )
     require_begun(last, refresh.now)
+    refuse_empty(refresh)
+    if refresh.forgotten:
+        context.log.warning(f"klines: {', '.join(refresh.forgotten)} counts as delisted")
     context.log.info(
         f"klines: {refresh.rows:,} candles stored, {refresh.requests} requests, "
         f"{refresh.files_written} files written, {refresh.missing} candles missing"
@@ -75,6 +91,27 @@ def klines(
             "path": dg.MetadataValue.path(settings.klines),
         }
     )
+
+
+def _require_traded_once(
+    context: dg.AssetExecutionContext, store: KlineStore, unknown: Sequence[str]
+) -> None:
+    """Warn of symbols that the exchange has forgotten.
+
+    Raises
+    ------
+    UnknownSymbol
+        With those of which no candle is stored.
+    """
+    never = [symbol for symbol in unknown if not store.months(symbol)]
+    if never:
+        names = ", ".join(map(repr, never))
+        raise UnknownSymbol(
+            f"the exchange does not know {names}: not listed, and no candle is stored",
+            symbol=never[0],
+        )
+    if unknown:
+        context.log.warning(f"the exchange knows {', '.join(unknown)} no more: delisted")
 
 
 @dg.asset(

@@ -7,7 +7,13 @@ from flash_pipeline.defs.assets.market_data import instruments
 from flash_pipeline.defs.metadata import column_schema, instant, refresh_metadata
 from flash_pipeline.defs.partitions import MONTHS, require_begun, run_months
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
-from flash_pipeline.ingest import Ledger, MarkPrices, refresh_funding, refresh_klines
+from flash_pipeline.ingest import (
+    Ledger,
+    MarkPrices,
+    ask_about_known,
+    refresh_funding,
+    refresh_klines,
+)
 from flash_pipeline.market import FUNDING_SCHEMA, MARK_CANDLE_SCHEMA
 from flash_pipeline.storage.files import write_parquet
 from flash_pipeline.storage.funding import FundingStore
@@ -89,7 +95,8 @@ def tickers(
     settings = pipeline.settings()
     with exchange.sources(settings) as sources:
         symbols = sources.bybit_symbols(pipeline.resolve().data.symbols)
-        table = sources.bybit.tickers(symbols) if symbols else TICKER_SCHEMA.empty_table()
+        none = TICKER_SCHEMA.empty_table()
+        table, _ = ask_about_known(sources.bybit.tickers, symbols, none)
         pipeline.store(settings).require_kind(synthetic=sources.bybit.is_synthetic())
     write_parquet(table, settings.tickers)
     context.log.info(f"tickers: {table.num_rows} symbols")

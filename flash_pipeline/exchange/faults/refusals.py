@@ -73,6 +73,15 @@ def code_10016(answer: Answer, ask: Ask) -> Answer:
     return Answer.text(200, text, "application/json")
 
 
+def vanished_symbol(answer: Answer, ask: Ask) -> Answer:
+    """Code 10001 about the symbol: the exchange has forgotten an instrument that it lists."""
+    return Answer.envelope(10001, "params error: Symbol Is Invalid", ask.now_ms)
+
+
+def _of_one_symbol(ask: Ask) -> bool:
+    return _of_bybit(ask) and "symbol" in ask.query
+
+
 def _of_bybit(ask: Ask) -> bool:
     return ask.path.startswith("/v5/")
 
@@ -90,5 +99,6 @@ REFUSALS = (
     Fault(code_10006_with_reset, applies=_of_bybit),
     Fault(code_10000, applies=_of_bybit),
     Fault(code_10016, applies=_of_bybit),
+    Fault(vanished_symbol, applies=_of_one_symbol),
 )
 """Every kind of this module."""

@@ -7,6 +7,7 @@ from flash_pipeline.exchange.answer import Answer
 from flash_pipeline.exchange.faults.fault import Ask, Fault, Row
 
 _MOST_ROWS = 1000
+_PRICED_COLUMNS = 5  # start and prices
 _REVISED_CANDLES = 3  # newest closed ones, which the exchange revises at times
 _PRELIMINARY_PART = Decimal("0.75")  # of the final volume and turnover
 _OTHER_SYMBOLS = ("BTCUSDT", "ETHUSDT")
@@ -85,6 +86,27 @@ def nan_numbers(answer: Answer, ask: Ask) -> Answer:
     return _with_rows(answer, _with_close(ask, "NaN"))
 
 
+def high_below_low(answer: Answer, ask: Ask) -> Answer:
+    """A row whose high and low are exchanged, and apart: no candle can be so."""
+    row = list(ask.rows[n := ask.random.randrange(len(ask.rows))])
+    row[2], row[3] = row[3], str(Decimal(row[2]) * 2)
+    return _with_rows(answer, _replaced(ask, n, row))
+
+
+def zero_price(answer: Answer, ask: Ask) -> Answer:
+    """A row that was closed, and touched its low, at a price of 0."""
+    row = list(ask.rows[n := ask.random.randrange(len(ask.rows))])
+    row[3] = row[4] = "0"
+    return _with_rows(answer, _replaced(ask, n, row))
+
+
+def negative_volume(answer: Answer, ask: Ask) -> Answer:
+    """A row of a volume below 0."""
+    row = list(ask.rows[n := ask.random.randrange(len(ask.rows))])
+    row[5] = f"-{row[5]}" if Decimal(row[5]) else "-1"
+    return _with_rows(answer, _replaced(ask, n, row))
+
+
 def preliminary_rows(answer: Answer, ask: Ask) -> Answer:
     """The newest closed candles as they are before their revision: other closes, less volume."""
     since = _newest_closed(ask) - (_REVISED_CANDLES - 1) * ask.interval_ms
@@ -94,6 +116,11 @@ def preliminary_rows(answer: Answer, ask: Ask) -> Answer:
 
 def _has_rows(ask: Ask) -> bool:
     return len(ask.rows) > 0
+
+
+def _has_volumes(ask: Ask) -> bool:
+    """Admit candles of trades: those of the mark price have no volume."""
+    return _has_rows(ask) and len(ask.rows[0]) > _PRICED_COLUMNS
 
 
 def _has_several_rows(ask: Ask) -> bool:
@@ -136,6 +163,9 @@ ROWS = (
     Fault(forming_row, applies=_has_closed_rows, beside=_forming),
     Fault(blank_numbers, applies=_has_rows),
     Fault(nan_numbers, applies=_has_rows),
+    Fault(high_below_low, applies=_has_rows),
+    Fault(zero_price, applies=_has_rows),
+    Fault(negative_volume, applies=_has_volumes),
     Fault(preliminary_rows, applies=_has_newest),
 )
 """Every kind of this module."""
@@ -156,7 +186,11 @@ def _some(ask: Ask) -> set[int]:
 def _with_close(ask: Ask, text: str) -> list[Row]:
     n = ask.random.randrange(len(ask.rows))
     row = ask.rows[n]
-    return [*ask.rows[:n], [*row[:4], text, *row[5:]], *ask.rows[n + 1 :]]
+    return _replaced(ask, n, [*row[:4], text, *row[5:]])
+
+
+def _replaced(ask: Ask, n: int, row: Row) -> list[Row]:
+    return [*ask.rows[:n], row, *ask.rows[n + 1 :]]
 
 
 def _newest_closed(ask: Ask) -> int:

@@ -7,6 +7,7 @@ import pytest
 HOUR = 3_600_000
 NOW = 1_719_790_200_000
 FORMING = NOW // HOUR * HOUR
+LISTED = {"category": "linear", "symbol": "BTCUSDT"}
 STARTS = [FORMING - n * HOUR for n in range(1, 10)]
 
 
@@ -189,5 +190,43 @@ def test_the_clock_that_is_asked_for_jumps(faulty, kind, sign):
 
 def test_a_kind_that_cannot_happen_to_a_request_leaves_it_alone(faulty):
     with faulty("duplicated_rows") as (faults, ask):
+        assert ask("time").json()["retCode"] == 0
+        assert faults.total == 0
+
+
+def test_a_high_below_the_low_is_one_rows(faulty):
+    wrong, right = _rows(faulty, "high_below_low")
+    (row,) = [row for row in wrong if row not in right]
+    assert float(row[2]) < float(row[3])
+
+
+def test_a_price_of_zero_is_one_rows(faulty):
+    wrong, right = _rows(faulty, "zero_price")
+    (row,) = [row for row in wrong if row not in right]
+    assert row[3:5] == ["0", "0"]
+
+
+def test_a_negative_volume_is_one_rows(faulty):
+    wrong, right = _rows(faulty, "negative_volume")
+    (row,) = [row for row in wrong if row not in right]
+    assert float(row[5]) < 0
+
+
+def test_a_negative_volume_cannot_happen_to_the_mark_price(faulty):
+    with faulty("negative_volume") as (faults, ask):
+        window = {"start": FORMING - 9 * HOUR, "end": FORMING - HOUR, "limit": 9}
+        body = ask("mark-price-kline", symbol="BTCUSDT", interval="60", **window).json()
+        assert (len(body["result"]["list"]), faults.total) == (9, 0)
+
+
+@pytest.mark.parametrize(("path", "query"), [("kline", {}), ("instruments-info", LISTED)])
+def test_a_symbol_that_vanished_is_no_parameter_of_the_exchange(faulty, path, query):
+    wrong, _ = _pair(faulty, "vanished_symbol", path, **query)
+    assert (wrong.status_code, wrong.json()["retCode"]) == (200, 10001)
+    assert "Symbol" in wrong.json()["retMsg"]
+
+
+def test_what_names_no_symbol_cannot_lose_it(faulty):
+    with faulty("vanished_symbol") as (faults, ask):
         assert ask("time").json()["retCode"] == 0
         assert faults.total == 0

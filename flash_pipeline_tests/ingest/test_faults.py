@@ -22,7 +22,7 @@ NOW = parse_instant("2024-06-30T21:30:00Z")
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT")
 JUNE = Month(2024, 6)
 MARKET = SimulatedMarket(seed=7)
-MENDED_LATER = {"preliminary_rows", "server_time_back", "envelope_clock_back"}
+MENDED_LATER = {"preliminary_rows", "server_time_back", "envelope_clock_back", "vanished_symbol"}
 """Kinds that hold back what only a later run can know."""
 
 

@@ -43,7 +43,7 @@ class NamedHost(PoliteSession):
     """Takes the exchange for a host of the internet, which gets a budget and a circuit."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(Timeouts(0.2, 0.2, 0.6), trust_env=False, user_agent="test")
+        super().__init__(Timeouts(0.4, 0.4, 1.2), trust_env=False, user_agent="test")
         self._url = url
 
     def get(self, url, **options):
@@ -57,7 +57,7 @@ def _refresh(home: Path, url: str, first: Month, symbols) -> None:
     with BybitClient(
         "http://bybit.invalid",
         session=NamedHost(url),
-        read_timeout_s=0.2,
+        read_timeout_s=0.4,
         sleep=elapsed.sleep,
         budget=RequestBudget(monotonic=elapsed.monotonic, sleep=elapsed.sleep),
     ) as client:

@@ -43,8 +43,8 @@ format: $(STAMP) ## let ruff mend what it can
 bench: $(STAMP) ## time the steps of the chain on this machine
 	$(BIN)/python benchmarks/chain.py
 
-bench-gpu: $(STAMP) ## measure attention, training and inference on a GPU [ONLY=goals,kernels]
-	$(BIN)/python -m benchmarks.gpu $(if $(ONLY),--only $(ONLY))
+bench-gpu: $(STAMP) ## measure attention, training and inference on a GPU [ONLY=goals,kernels MISSING=1]
+	$(BIN)/python -m benchmarks.gpu $(if $(ONLY),--only $(ONLY)) $(if $(MISSING),--missing)
 
 bench-cpu: $(STAMP) ## measure the same themes at small sizes on this machine
 	$(BIN)/python -m benchmarks.cpu

@@ -46,8 +46,8 @@ bench: $(STAMP) ## time the steps of the chain on this machine
 bench-ingest: $(STAMP) ## measure the ingester against faults, kills and load: about ten minutes
 	$(BIN)/python benchmarks/ingest
 
-bench-gpu: $(STAMP) ## measure attention, training and inference on a GPU [ONLY=goals,kernels]
-	$(BIN)/python -m benchmarks.gpu $(if $(ONLY),--only $(ONLY))
+bench-gpu: $(STAMP) ## measure attention, training and inference on a GPU [ONLY=goals,kernels MISSING=1]
+	$(BIN)/python -m benchmarks.gpu $(if $(ONLY),--only $(ONLY)) $(if $(MISSING),--missing)
 
 bench-cpu: $(STAMP) ## measure the same themes at small sizes on this machine
 	$(BIN)/python -m benchmarks.cpu

@@ -30,7 +30,7 @@
     ├── ModelError
     │   ├── AttentionUnsupported    the chosen backend cannot honour the call
     │   ├── TrainingDiverged        the loss became NaN or infinite
-    │   ├── OutOfMemory             the accelerator's memory does not hold a step
+    │   ├── OutOfMemory             the accelerator's memory does not hold a step or a pass
     │   └── BundleMismatch          a stored model does not fit the data or the code at hand
     ├── RunFailed               a run of the graph did not reach its end; the first failure's words
     └── StorageError            the home folder, the warehouse or the registry cannot be used
@@ -222,7 +222,7 @@ class TrainingDiverged(ModelError):
 
 
 class OutOfMemory(ModelError):
-    """The accelerator's memory does not hold a step; the message estimates what it takes."""
+    """The accelerator's memory does not hold a step or a pass; the message says what it was."""
 
 
 class BundleMismatch(ModelError):

@@ -37,6 +37,8 @@ class WindowAnswer:
     """First instant that was not closed by the answer and the clock, ms since the epoch."""
     candles: pa.Table
     """Candles of the window that were closed by then, as the source ordered them."""
+    broken: Starts
+    """Starts whose candles break a rule, in the last of the answers to the window."""
 
 
 class WindowReader:
@@ -86,7 +88,7 @@ class WindowReader:
         starts = starts_of(answer.candles)
         fits = ~broken & (starts >= window.start) & (starts < min(window.end, closed_end))
         candles = answer.candles if fits.all() else answer.candles.filter(pa.array(fits))
-        return WindowAnswer(window, closed_end, candles)
+        return WindowAnswer(window, closed_end, candles, starts[broken])
 
     def windows(self, starts: Starts) -> list[TimeRange]:
         """Return the fewest windows that cover all starts."""
@@ -199,7 +201,8 @@ class SymbolReading:
         A start that no answer could have held, since it had not closed by then, is not among
         them unless it was missing before.
         """
-        wanted, at_hand = self.need.wanted, self._at_hand()
+        wanted = self.need.wanted
+        at_hand = self._among(self.need.stored) | self._answered()
         if at_hand.all():
             return wanted[:0]
         absent = self.need.known_missing.copy()
@@ -210,18 +213,25 @@ class SymbolReading:
         return wanted[absent & ~at_hand]
 
     def _unanswered(self) -> Starts:
+        # A stored candle that was to be read again counts too: it may have been revised.
         wanted = self.need.wanted
-        absent = (wanted < self.reader.clock.closed_end) & ~self._at_hand()
+        # One that breaks a rule was asked for often enough.
+        answered = self._answered() | self._among(*(each.broken for each in self.answers))
+        absent = (wanted < self.reader.clock.closed_end) & ~answered
         return wanted[absent & ~self.need.known_missing] if absent.any() else wanted[:0]
 
-    def _at_hand(self) -> npt.NDArray[np.bool_]:
-        """Say which of the wanted starts [candles] are stored or answered."""
+    def _answered(self) -> npt.NDArray[np.bool_]:
+        """Say which of the wanted starts [candles] came with an answer."""
+        return self._among(*(starts_of(each.candles) for each in self.answers))
+
+    def _among(self, *tables: Starts) -> npt.NDArray[np.bool_]:
+        """Say which of the wanted starts [candles] are in some of the tables."""
         wanted = self.need.wanted
-        at_hand = np.zeros(len(wanted) + 1, dtype=bool)  # the last one is for starts beyond
-        for starts in (self.need.stored, *(starts_of(each.candles) for each in self.answers)):
+        found = np.zeros(len(wanted) + 1, dtype=bool)  # the last one is for starts beyond
+        for starts in tables:
             place = np.searchsorted(wanted, starts)
-            at_hand[place[np.append(wanted, -1)[place] == starts]] = True
-        return at_hand[:-1]
+            found[place[np.append(wanted, -1)[place] == starts]] = True
+        return found[:-1]
 
     def _may_precede_listing(self, missing: Starts) -> bool:
         if not len(missing) or self.need.stored_before or self.reader.interval is Interval.DAY_1:

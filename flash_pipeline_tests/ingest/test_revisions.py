@@ -1,5 +1,7 @@
 """Changes of stored candles: found, recorded before they are stored, never twice."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
@@ -55,6 +57,19 @@ def test_a_late_revision_is_stored_and_recorded_once(refresh, source, store, led
     (row,) = ledger.read(REVISIONS_TABLE).to_pylist()
     assert row["open_old"] == row["open_new"]
     assert row["seen_at"] == parse_instant(NOW)
+
+
+def test_a_revision_is_not_lost_with_an_answer_that_came_empty(refresh, source, store, ledger):
+    refresh(source, NOW, "2024-06", ledger=ledger)
+    old = source.truth["BTCUSDT"]["close"][8].as_py()
+    source.truth["BTCUSDT"] = _changed(source.truth["BTCUSDT"], 8, close=old + 0.25)
+    empty = iter([True])
+    source.distort = lambda _, answer: (
+        replace(answer, candles=answer.candles.slice(0, 0)) if next(empty, False) else answer
+    )
+    done, asked = refresh(source, NOW, "2024-06", ledger=ledger)
+    assert (done.revisions, len(asked)) == (1, 2)
+    assert store.read_all("BTCUSDT").equals(source.truth["BTCUSDT"].slice(0, 10))
 
 
 def test_a_kill_between_record_and_file_neither_loses_nor_repeats_a_revision(

@@ -32,7 +32,11 @@
     │   ├── TrainingDiverged        the loss became NaN or infinite
     │   ├── OutOfMemory             the accelerator's memory does not hold a step or a pass
     │   └── BundleMismatch          a stored model does not fit the data or the code at hand
+    ├── MachineError            the machine has not what a training takes: none is begun
+    │   ├── NotEnoughRoom       free disk or memory would fall below the floor
+    │   └── GpuUnavailable      no GPU, or its memory is taken by others
     ├── RunFailed               a run of the graph did not reach its end; the first failure's words
+    ├── AlertNotDelivered       the webhook did not take a message
     └── StorageError            the home folder, the warehouse or the registry cannot be used
         ├── HomeNotWritable     nothing can be written below FLASH_PIPELINE_HOME
         ├── HomeBusy            another run is active on the home
@@ -229,8 +233,24 @@ class BundleMismatch(ModelError):
     """A stored model does not fit the data or the code at hand."""
 
 
+class MachineError(FlashPipelineError):
+    """The machine has not what a training takes: none is begun."""
+
+
+class NotEnoughRoom(MachineError):
+    """Free disk or memory would fall below the floor."""
+
+
+class GpuUnavailable(MachineError):
+    """No GPU where the recipe expects one, or its memory is taken by others."""
+
+
 class RunFailed(FlashPipelineError):
     """A run of the graph did not reach its end; the message is that of its first failure."""
+
+
+class AlertNotDelivered(FlashPipelineError):
+    """The webhook did not take a message; neither its address nor the message is told."""
 
 
 class StorageError(FlashPipelineError):

@@ -1,5 +1,7 @@
 """The settings of a process, read from the environment in one place."""
 
+import ipaddress
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -12,12 +14,16 @@ from flash_pipeline.errors import HomeNotWritable, InvalidSetting
 RECIPE_CHOICES = ("auto", "demo", "seed", "full")
 """What `FLASH_PIPELINE_RECIPE` may be."""
 
+GPU_TROUBLE_CHOICES = ("fail", "cpu", "skip")
+"""What `FLASH_PIPELINE_ON_GPU_TROUBLE` may be."""
+
 BYBIT_FALLBACKS = {"https://api.bybit.com": "https://api.bytick.com"}
 """The second host of the same exchange, asked where the first alone is set and fails."""
 
 YAHOO_URLS = ("https://query1.finance.yahoo.com", "https://query2.finance.yahoo.com")
 """Yahoo's own hosts."""
 
+_MOST_BARS = 100_000
 _SYMBOL = re.compile(r"[A-Z0-9]{2,20}")  # as `market.parse_symbol`, which lies beside this module
 _TICKER = re.compile(r"\^?[A-Z0-9][A-Z0-9.&=-]{0,22}")
 
@@ -29,7 +35,7 @@ class Settings:
     Raises
     ------
     InvalidSetting
-        For a recipe, a URL or a ticker that cannot be used, with the variable's name.
+        For a value that cannot be used, with the variable's name.
     """
 
     home: Path
@@ -46,6 +52,16 @@ class Settings:
     """`auto`, `demo`, `seed` or `full`."""
     tracking_uri: str = field(default="")
     """MLflow tracking URI; empty for sqlite under the home."""
+    webhook_url: str = field(default="", repr=False)
+    """Where alerts are posted, https or on this machine; empty: to the log alone. A secret."""
+    stale_bars: int = 3
+    """Bars after whose close the newest candle or forecast is reported as late, at least 1."""
+    on_gpu_trouble: str = "fail"
+    """What a training does without a GPU that it could use: `fail`, `cpu` or `skip`."""
+    free_disk_gib: float = 2.0
+    """Disk below the home that a training leaves free, GiB."""
+    free_memory_gib: float = 0.5
+    """Memory that a training leaves free, of the machine and of the GPU, GiB."""
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPE_CHOICES:
@@ -56,6 +72,12 @@ class Settings:
         _require_web_urls("FLASH_PIPELINE_BYBIT_URL", self.bybit_urls, "https://api.bybit.com")
         _require_web_urls("FLASH_PIPELINE_YAHOO_URL", self.yahoo_urls, YAHOO_URLS[0])
         _require_tickers(self.yahoo_tickers)
+        _require_webhook(self.webhook_url)
+        if self.on_gpu_trouble not in GPU_TROUBLE_CHOICES:
+            raise InvalidSetting(
+                f"FLASH_PIPELINE_ON_GPU_TROUBLE={self.on_gpu_trouble!r} is unknown: "
+                f"expected one of {', '.join(GPU_TROUBLE_CHOICES)}"
+            )
         if self.bybit_urls and not self.yahoo_urls:
             object.__setattr__(self, "yahoo_urls", YAHOO_URLS)
         if not self.tracking_uri:
@@ -78,6 +100,18 @@ class Settings:
             yahoo_urls=_parse_hosts(yahoo_url) if yahoo_url else (),
             recipe=values.get("FLASH_PIPELINE_RECIPE") or "auto",
             tracking_uri=values.get("MLFLOW_TRACKING_URI") or "",
+            webhook_url=(values.get("FLASH_PIPELINE_WEBHOOK_URL") or "").strip(),
+            stale_bars=_parse_count(
+                "FLASH_PIPELINE_STALE_BARS", values.get("FLASH_PIPELINE_STALE_BARS") or "3"
+            ),
+            on_gpu_trouble=values.get("FLASH_PIPELINE_ON_GPU_TROUBLE") or "fail",
+            free_disk_gib=_parse_gib(
+                "FLASH_PIPELINE_FREE_DISK_GIB", values.get("FLASH_PIPELINE_FREE_DISK_GIB") or "2"
+            ),
+            free_memory_gib=_parse_gib(
+                "FLASH_PIPELINE_FREE_MEMORY_GIB",
+                values.get("FLASH_PIPELINE_FREE_MEMORY_GIB") or "0.5",
+            ),
         )
 
     @property
@@ -201,6 +235,42 @@ def _require_tickers(pairs: tuple[tuple[str, str], ...]) -> None:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise InvalidSetting(f"FLASH_PIPELINE_YAHOO names {repeated[0]!r} more than once")
+
+
+def _require_webhook(url: str) -> None:
+    """Refuse a webhook that would send messages in the clear; its address is never told."""
+    if not url:
+        return
+    parts = urlsplit(url) if _is_web_url(url) else None
+    safe = parts is not None and (parts.scheme == "https" or _is_loopback(parts.hostname or ""))
+    if not safe or (parts is not None and "@" in parts.netloc):
+        raise InvalidSetting(
+            "FLASH_PIPELINE_WEBHOOK_URL cannot be used (it is a secret, so it is not shown): "
+            "expected https://host/path without a user, or http://127.0.0.1:port/path"
+        )
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _parse_count(variable: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_BARS):
+        raise InvalidSetting(f"{variable}={text!r} is no number: expected 1 to {_MOST_BARS}")
+    return int(text)
+
+
+def _parse_gib(variable: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise InvalidSetting(f"{variable}={text!r} is no size: expected GiB, 0 or more, such as 2")
+    return value
 
 
 def _is_web_url(text: str) -> bool:

@@ -254,3 +254,60 @@ def test_user_and_password_of_a_uri_are_not_shown(uri, shown):
 )
 def test_a_password_in_an_unusual_place_is_not_shown(uri):
     assert "ret" not in redacted(uri)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.example.com/services/T-secret",
+        "ftp://hooks.example.com/T-secret",
+        "hooks.example.com/T-secret",
+        "https://me:T-secret@hooks.example.com/x",
+        "https:///T-secret",
+        "https://hooks.example.com/T secret",
+    ],
+)
+def test_a_webhook_that_is_not_safe_is_refused_without_being_shown(url):
+    with pytest.raises(InvalidSetting, match="FLASH_PIPELINE_WEBHOOK_URL cannot be used") as caught:
+        Settings.from_environment({"FLASH_PIPELINE_WEBHOOK_URL": url})
+    assert "secret" not in str(caught.value).replace("it is a secret", "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://hooks.example.com/services/T-1", "http://127.0.0.1:80/x", "http://[::1]:9/x", ""],
+)
+def test_a_webhook_is_https_or_on_this_machine(url):
+    settings = Settings.from_environment({"FLASH_PIPELINE_WEBHOOK_URL": f" {url} "})
+    assert settings.webhook_url == url
+    assert not url or url not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("FLASH_PIPELINE_ON_GPU_TROUBLE", "pray", "expected one of fail, cpu, skip"),
+        ("FLASH_PIPELINE_FREE_DISK_GIB", "-1", "expected GiB, 0 or more"),
+        ("FLASH_PIPELINE_FREE_DISK_GIB", "nan", "expected GiB, 0 or more"),
+        ("FLASH_PIPELINE_FREE_MEMORY_GIB", "2GB", "expected GiB, 0 or more"),
+        ("FLASH_PIPELINE_STALE_BARS", "0", "expected 1 to"),
+        ("FLASH_PIPELINE_STALE_BARS", "1.5", "expected 1 to"),
+    ],
+)
+def test_a_bound_that_cannot_be_used_is_named_with_its_value(variable, value, words):
+    with pytest.raises(InvalidSetting, match=words) as caught:
+        Settings.from_environment({variable: value})
+    assert f"{variable}={value!r}" in str(caught.value)
+
+
+def test_bounds_are_read():
+    settings = Settings.from_environment(
+        {
+            "FLASH_PIPELINE_ON_GPU_TROUBLE": "skip",
+            "FLASH_PIPELINE_FREE_DISK_GIB": "10.5",
+            "FLASH_PIPELINE_FREE_MEMORY_GIB": "0",
+            "FLASH_PIPELINE_STALE_BARS": "6",
+        }
+    )
+    assert (settings.on_gpu_trouble, settings.free_disk_gib) == ("skip", 10.5)
+    assert (settings.free_memory_gib, settings.stale_bars) == (0.0, 6)

@@ -8,6 +8,7 @@ import click
 
 from flash_pipeline.cli.dev import dev
 from flash_pipeline.cli.import_candles import import_candles
+from flash_pipeline.cli.prune import prune
 from flash_pipeline.cli.run import run
 from flash_pipeline.errors import FlashPipelineError
 
@@ -21,6 +22,7 @@ def cli() -> None:
 cli.add_command(run)
 cli.add_command(dev)
 cli.add_command(import_candles)
+cli.add_command(prune)
 
 
 def main() -> NoReturn:

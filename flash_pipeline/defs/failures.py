@@ -16,14 +16,15 @@ def failure_reason(result: dg.ExecuteInProcessResult) -> str:
             return f"check {check.check_name} failed: {check.description}"
     for event in result.all_events:
         if event.is_step_failure:
-            return f"{event.step_key} failed: {_message(event.step_failure_data.error)}"
+            return f"{event.step_key} failed: {error_words(event.step_failure_data.error)}"
     for event in result.all_events:
         if event.is_run_failure and event.job_failure_data.error is not None:
-            return _message(event.job_failure_data.error)
+            return error_words(event.job_failure_data.error)
     return f"run {result.run_id} failed"
 
 
-def _message(error: object) -> str:
+def error_words(error: object) -> str:
+    """Return what Dagster stored of an error, in the words of the first of ours below it."""
     chain = []
     while error is not None:
         chain.append(error)

@@ -1,6 +1,7 @@
 """Window tensors and the trained model. torch and mlflow load inside the assets that use them."""
 
 import dagster as dg
+from pydantic import Field
 
 from flash_pipeline.defs.assets.market_data import features
 from flash_pipeline.defs.metadata import column_schema, picture, span
@@ -21,10 +22,20 @@ from flash_pipeline.windows import (
 class TrainingConfig(dg.Config):
     """How a training behaves beyond its recipe."""
 
-    force: bool = False
-    """Train again although this recipe was trained on exactly this data already."""
-    warm_start: bool = True
-    """Start from the champion's weights where these may be used."""
+    force: bool = Field(
+        default=False,
+        description="Train again although this recipe was trained on exactly this data already.",
+    )
+    warm_start: bool = Field(
+        default=True, description="Start from the champion's weights where these may be used."
+    )
+    on_gpu_trouble: str | None = Field(
+        default=None,
+        pattern="^(fail|cpu|skip)$",
+        description="Without a GPU, with one whose memory others hold, or where its memory runs "
+        "out: fail, train on the cpu, or skip the training and keep the challenger of before; by "
+        "default what FLASH_PIPELINE_ON_GPU_TROUBLE says.",
+    )
 
 
 @dg.asset(deps=[features], group_name="model", kinds={"parquet", "arrow"}, pool="duckdb")
@@ -96,7 +107,10 @@ def trained_model(
         tags={"dagster_run_id": context.run.run_id, "dagster_asset": "trained_model"},
         force=config.force,
         warm_start=config.warm_start,
+        on_gpu_trouble=config.on_gpu_trouble,
     )
+    if session.trouble:
+        context.log.warning(f"trained_model: {session.story}")
     context.log.info(f"trained_model: version {session.model.version}, {session.story}")
     best = min(session.history, key=lambda epoch: epoch.validation_loss)
     return dg.MaterializeResult(
@@ -104,6 +118,7 @@ def trained_model(
         metadata={
             "version": session.model.version,
             "story": session.story,
+            "gpu_trouble": session.trouble or "none",
             "recipe": recipe.name,
             "validation_loss": best.validation_loss,
             "train_loss": best.train_loss,

@@ -5,13 +5,22 @@ import math
 import pytest
 import torch
 
-from flash_pipeline.errors import InvalidInput, TrackingUnreachable, TrainingDiverged
+from flash_pipeline.errors import (
+    GpuUnavailable,
+    InvalidInput,
+    NotEnoughRoom,
+    OutOfMemory,
+    TrackingUnreachable,
+    TrainingDiverged,
+)
 from flash_pipeline.settings import Settings
-from flash_pipeline.training import loop
+from flash_pipeline.training import loop, session
+from flash_pipeline.training.ceilings import GIB, Gpu, Machine
 from flash_pipeline.training.checkpoint import Checkpoint
 from flash_pipeline.training.session import run_training
 from flash_pipeline.training.tracking import Registry
 from flash_pipeline.training.tracking.store import EXPERIMENT
+from flash_pipeline.training.trainer import train
 
 EVERY_EPOCH = {"checkpoint_minutes": 0.0}
 
@@ -198,3 +207,79 @@ def test_nothing_is_trained_where_mlflow_does_not_answer(tmp_path, frame, split,
     settings = Settings(home=tmp_path, tracking_uri="file:///tmp/mlruns")
     with pytest.raises(TrackingUnreachable):
         run_training(settings, frame, split, make_recipe(), tags={})
+
+
+H200 = Machine(500 * GIB, 100 * GIB, Gpu("NVIDIA H200", 139 * GIB, 140 * GIB))
+
+
+@pytest.fixture
+def gpu_runs_out(monkeypatch):
+    """Let a training on a GPU begin and find too little memory; one on the CPU is the real one."""
+
+    def train_on(*arguments, device, **options):
+        if device.type == "cuda":
+            raise OutOfMemory("a step on 32 windows x 8 bars takes more than is free")
+        return train(*arguments, device=device, **options)
+
+    monkeypatch.setattr(session, "train", train_on)
+
+
+@pytest.fixture
+def train_with_gpu(registry, frame, split, make_recipe):
+    def train_with_gpu(policy, **recipe):
+        chosen = make_recipe(**{"epochs": 1, **recipe})
+        return run_training(
+            registry.settings,
+            frame,
+            split,
+            chosen,
+            tags={},
+            on_gpu_trouble=policy,
+            measure=lambda _: H200,
+        )
+
+    return train_with_gpu
+
+
+def test_a_gpu_without_memory_fails_and_registers_nothing(registry, train_with_gpu, gpu_runs_out):
+    with pytest.raises(OutOfMemory):
+        train_with_gpu("fail")
+    assert [run.info.status for run in runs(registry)] == ["FAILED"]
+    assert registry.at("challenger") is None
+
+
+def test_a_gpu_without_memory_leads_to_a_training_anew_on_the_cpu(
+    registry, train_with_gpu, gpu_runs_out
+):
+    done = train_with_gpu("cpu")
+    assert done.training.device == "cpu"
+    assert done.trouble.startswith("a step on 32 windows")
+    assert done.story == f"cold start: there is no champion, on the CPU: {done.trouble}"
+    assert registry.at("challenger").tags["gpu_trouble"] == done.trouble
+    assert sorted(run.info.status for run in runs(registry)) == ["FAILED", "FINISHED"]
+    assert len(registry.history(done.model)) == 1
+
+
+def test_a_training_that_is_left_out_keeps_the_challenger(
+    registry, train_now, train_with_gpu, gpu_runs_out
+):
+    first = train_now()
+    left_out = train_with_gpu("skip", seed=59)
+    assert left_out.training is None
+    assert left_out.story.startswith("left out: a step on 32 windows")
+    assert left_out.model == first.model == registry.at("challenger")
+    assert left_out.history == first.history
+
+
+def test_a_training_cannot_be_left_out_where_there_is_no_model(train_with_gpu, gpu_runs_out):
+    with pytest.raises(GpuUnavailable, match="cannot be left out, since there is no earlier model"):
+        train_with_gpu("skip")
+
+
+def test_a_training_that_has_no_room_leaves_no_trace(registry, frame, split, make_recipe):
+    full_disk = Machine(GIB // 10, 100 * GIB, None)
+    with pytest.raises(NotEnoughRoom):
+        run_training(
+            registry.settings, frame, split, make_recipe(), tags={}, measure=lambda _: full_disk
+        )
+    assert registry.client.get_experiment_by_name(EXPERIMENT) is None

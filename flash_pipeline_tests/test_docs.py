@@ -17,8 +17,8 @@ MAKEFILE = (PROJECT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_every_make_command_of_the_readme_is_a_target():
-    targets = set(re.findall(r"^([a-z]+):.*##", MAKEFILE, flags=re.M))
-    assert set(re.findall(r"\bmake ([a-z]+)\b", README)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):.*##", MAKEFILE, flags=re.M))
+    assert set(re.findall(r"\bmake ([a-z-]+)\b", README)) <= targets
     assert {"run", "test", "check", "dev", "bench", "help"} <= targets
 
 

@@ -126,7 +126,7 @@ def _draw_drawdown(axes: "Axes", result: BacktestResult, metrics: Metrics) -> No
     axes.plot(time_T, loss_T, color=LOSS, linewidth=1.0)
     axes.set_ylim(min(float(loss_T.min()) * 1.08, -0.001), 0.0)
     _percent_axis(axes.yaxis)
-    _panel(axes, f"Drawdown, at most {percent(-metrics.max_drawdown)}")
+    _panel(axes, f"Drawdown, at most {percent(-metrics.max_drawdown_fraction)}")
     _utc_axis(axes)
 
 
@@ -154,7 +154,7 @@ def _draw_distribution(axes: "Axes", result: BacktestResult, metrics: Metrics) -
         label=f"mean {return_T.mean():+.4%}",
     )
     _percent_axis(axes.xaxis)
-    _panel(axes, f"{title}, hit rate {percent(metrics.hit_rate)}")
+    _panel(axes, f"{title}, hit rate {percent(metrics.hit_rate_fraction)}")
     axes.set_xlabel("Net return of a bar with a position (tails in the end bins)", color=INK)
     axes.set_ylabel("Bars", color=INK)
     axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor=GRID, fontsize=10)

@@ -3,6 +3,8 @@
 Shape letters: N anchors, T bars, S symbols.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -51,6 +53,21 @@ def predict_windows(
             for start in range(0, len(index_N), _BATCH)
         ]
     )
+
+
+def as_live(frame: WindowFrame, told: Predictions, index_N: npt.NDArray[np.int64]) -> Predictions:
+    """Return predictions without those of symbols whose own newest bar is not known.
+
+    Live, such a symbol gets no forecast: its last price is not known.
+
+    Parameters
+    ----------
+    index_N : array
+        Positions of the windows that were predicted.
+    """
+    last_N = frame.offset_N[index_N] + frame.lookback - 1
+    known_NS = frame.valid_BKS[frame.block_N[index_N], last_N]
+    return replace(told, value_NS=np.where(known_NS, told.value_NS, np.float32(np.nan)))
 
 
 def size_positions(bundle: ModelBundle, predictions: Predictions) -> Floats:

@@ -181,6 +181,14 @@ class ModelBundle:
         return in_units(self.config, self.targets, predictions_NS, sigma_NS)
 
 
+@dataclass(frozen=True)
+class UnreadableBundle:
+    """A stored model that this version of the package cannot use: of an older format, say."""
+
+    reason: str
+    """What is wrong, in words."""
+
+
 def default_device() -> torch.device:
     """Return the CUDA device where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -155,8 +155,7 @@ def fit_scalers(
     frame: WindowFrame, split: Split, recipe: Recipe
 ) -> tuple[FeatureScaler, TargetScaler]:
     """Fit the scalers on the bars up to the last training anchor, and on the training labels."""
-    seen_T = frame.start_time_T <= frame.anchor_N[split.train_N[-1]]
-    x_TSF = frame.along_time(frame.x_BKSF)[seen_T]
+    x_TSF = frame.along_time(frame.x_BKSF)[split.fitting_bars(frame)]
     features = FeatureScaler.fit(x_TSF, recipe.train.feature_scaling)
     y_NS, sigma_NS = (v_NS[split.train_N] for v_NS in (frame.label_NS, anchor_volatility(frame)))
     scaling = recipe.train.target_scaling

@@ -136,7 +136,7 @@ def test_the_report_is_logged_to_the_run_of_the_model(finished):
     run_id = registry.require(CHAMPION).run_id
     logged = {artifact.path for artifact in registry.client.list_artifacts(run_id, "report")}
     assert "report/report.html" in logged
-    assert "backtest.total_return" in registry.client.get_run(run_id).data.metrics
+    assert "backtest.total_return_fraction" in registry.client.get_run(run_id).data.metrics
 
 
 def test_the_model_names_the_dagster_run_that_made_it(finished):

@@ -16,6 +16,7 @@ from flash_pipeline.model import ModelConfig
 from flash_pipeline.model.trader import FlashAttentionTrader
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.training.bundle import ModelBundle, Provenance
+from flash_pipeline.training.recipes import DataConfig, Recipe, TrainConfig
 from flash_pipeline.training.scaler import FeatureScaler
 from flash_pipeline.training.targets import RmsScaler
 from flash_pipeline.windows import panel_from_features, write_windows
@@ -168,3 +169,19 @@ def contest(frame, store, tmp_path, monkeypatch):
             )
 
     return contest
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe():
+    """Return a recipe that trains on the small market in a moment."""
+    data = DataConfig(symbols=SYMBOLS, lookback=LOOKBACK, horizon=HORIZON)
+    model = ModelConfig(
+        n_symbols=len(SYMBOLS),
+        n_features=len(FEATURE_NAMES),
+        d_model=8,
+        n_heads=2,
+        n_layers=1,
+        d_ff=16,
+        max_seq_len=LOOKBACK,
+    )
+    return Recipe("tiny", data, model, TrainConfig(epochs=1, warm_epochs=1, batch_size=32))

@@ -12,9 +12,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from flash_pipeline.errors import ModelNotRegistered
+from flash_pipeline.errors import BundleMismatch, ModelNotRegistered
 from flash_pipeline.settings import Settings, redacted
-from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.bundle import ModelBundle, UnreadableBundle
 from flash_pipeline.training.state import Epoch
 from flash_pipeline.training.tracking.served import BUNDLE_ARTIFACT
 from flash_pipeline.training.tracking.store import connect
@@ -62,6 +62,18 @@ class RegisteredModel:
         """The stored bundle: weights, scalers, order of inputs."""
         folder = mlflow.artifacts.download_artifacts(artifact_uri=self.uri)
         return ModelBundle.load(Path(folder) / "artifacts" / BUNDLE_ARTIFACT)
+
+    @cached_property
+    def opened(self) -> ModelBundle | UnreadableBundle:
+        """The stored bundle, or why it cannot be used, for a caller that has another way to go on.
+
+        A store that does not answer is no reason: such an error is raised as ever.
+        """
+        try:
+            self.bundle.build()
+        except BundleMismatch as error:
+            return UnreadableBundle(str(error))
+        return self.bundle
 
 
 class Registry:
@@ -120,6 +132,24 @@ class Registry:
                 "run the job first (make run)"
             )
         return found
+
+    def version(self, version: str) -> RegisteredModel:
+        """Return a version by its number.
+
+        Raises
+        ------
+        ModelNotRegistered
+            If there is no such version.
+        """
+        try:
+            return _registered(self.client.get_model_version(MODEL_NAME, version))
+        except MlflowException as error:
+            if error.error_code not in _ABSENT:
+                raise
+            store = redacted(self.settings.tracking_uri)
+            raise ModelNotRegistered(
+                f"models:/{MODEL_NAME}/{version} does not exist in {store!r}"
+            ) from error
 
     def find(self, fingerprint: str) -> RegisteredModel | None:
         """Return the newest version of a fingerprint, None where it was never trained."""

@@ -5,9 +5,15 @@ import math
 import pytest
 import torch
 
-from flash_pipeline.errors import InvalidInput, TrackingUnreachable, TrainingDiverged
+from flash_pipeline.errors import (
+    BundleMismatch,
+    InvalidInput,
+    TrackingUnreachable,
+    TrainingDiverged,
+)
 from flash_pipeline.settings import Settings
 from flash_pipeline.training import loop
+from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.checkpoint import Checkpoint
 from flash_pipeline.training.session import run_training
 from flash_pipeline.training.tracking import Registry
@@ -62,6 +68,39 @@ def test_a_champion_that_does_not_fit_is_not_the_start_and_the_story_says_why(re
     second = train_now()
     assert second.story.startswith("cold start: champion 1 cannot be used, it has another")
     assert second.training.bundle.provenance.parent is None
+
+
+@pytest.fixture
+def of_an_older_format(monkeypatch):
+    """Return a function after which no bundle stored so far can be read."""
+
+    def age():
+        def refuse(folder):
+            raise BundleMismatch(f"{folder} holds a bundle of format 1: expected 2")
+
+        monkeypatch.setattr(ModelBundle, "load", refuse)
+
+    return age
+
+
+def test_a_champion_of_an_older_format_is_not_the_start_and_the_story_says_why(
+    registry, train_now, of_an_older_format
+):
+    registry.point("champion", train_now().model.version)
+    of_an_older_format()
+    second = train_now(seed=59)
+    assert second.story.startswith("cold start: champion 1 cannot be read, ")
+    assert "holds a bundle of format 1: expected 2" in second.story
+    assert second.training.bundle.provenance.parent is None
+    assert second.model == registry.at("challenger")
+
+
+def test_an_equal_training_of_an_older_format_is_repeated(registry, train_now, of_an_older_format):
+    train_now()
+    of_an_older_format()
+    again = train_now()
+    assert again.training is not None
+    assert again.model.version == "2"
 
 
 def test_a_cold_start_can_be_asked_for(registry, train_now):

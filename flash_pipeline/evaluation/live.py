@@ -1,0 +1,340 @@
+"""The live record: what the forecasts made so far have been worth, beside what was promised.
+
+Shape letters: N instants, S symbols, R resamples.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from flash_pipeline.errors import SchemaMismatch
+from flash_pipeline.evaluation.bootstrap import bootstrap_means
+from flash_pipeline.evaluation.forecasts import FORECASTS_TABLE
+from flash_pipeline.evaluation.quality import hit_rate, mean_by_date, rank_ic
+from flash_pipeline.evaluation.statistics import Interval as Range
+from flash_pipeline.evaluation.statistics import block_length
+from flash_pipeline.market import Interval
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+Floats = npt.NDArray[np.float64]
+
+LEVEL = 0.95
+"""Share of samples that stay within the range, unless asked otherwise."""
+
+_RESAMPLES = 2000
+_LEAST_BLOCKS = 2
+_SEED = 58
+
+LIVE_SCHEMA = pa.schema(
+    [
+        pa.field("model_version", pa.string(), nullable=False),
+        pa.field("head", pa.string(), nullable=False),
+        pa.field("horizon", pa.int32(), nullable=False),
+        pa.field("period_start", pa.int64(), nullable=False),
+        pa.field("forecasts", pa.int64(), nullable=False),
+        pa.field("rank_ic", pa.float64()),
+        pa.field("hit_rate", pa.float64()),
+        pa.field("coverage", pa.float64()),
+        pa.field("expected_coverage", pa.float64()),
+        pa.field("probability_excess", pa.float64()),
+    ],
+    metadata={
+        "period_start": "first instant of the period, ms since the epoch, UTC",
+        "forecasts": "scored forecasts of the period, all symbols",
+        "rank_ic": "Spearman's correlation over the period, mean of symbols",
+        "hit_rate": "share of forecasts on the right side, 0 to 1",
+        "coverage": "share of returns between the outer quantiles; null from the other heads",
+        "expected_coverage": "what the quantiles' levels promise",
+        "probability_excess": "mean probability of a rise less the share of rises; direction only",
+    },
+)
+"""Columns of the live record, one row per model version and period."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Forecasts of one model version whose returns are known, or the same of its backtest."""
+
+    version: str
+    """Model version."""
+    head: str
+    """What it predicts."""
+    horizon: int
+    """Bars ahead."""
+    made_at_N: npt.NDArray[np.int64]
+    """Instants, ms since the epoch, ascending."""
+    prediction_NS: Floats
+    """As the head tells it; NaN where there is none."""
+    realised_NS: Floats
+    """Log return over the horizon; NaN where there is none."""
+    inside_NS: Floats
+    """1 where the return lies between the outer quantiles, 0 where not; NaN without them."""
+    expected_coverage: float
+    """Share that should lie between them; NaN without quantiles."""
+
+    @property
+    def signal_NS(self) -> Floats:
+        """Predictions whose sign says up or down."""
+        return self.prediction_NS - (0.5 if self.head == "direction" else 0.0)
+
+    @property
+    def excess_NS(self) -> Floats:
+        """Predicted probability of a rise less 1 where it rose; NaN from the other heads."""
+        if self.head != "direction":
+            return np.full_like(self.prediction_NS, np.nan)
+        rose_NS = np.where(np.isnan(self.realised_NS), np.nan, self.realised_NS > 0)
+        return self.prediction_NS - rose_NS
+
+    def within(self, chosen_N: npt.NDArray[np.bool_]) -> "Scored":
+        """Return some of the instants."""
+        return Scored(
+            self.version,
+            self.head,
+            self.horizon,
+            self.made_at_N[chosen_N],
+            self.prediction_NS[chosen_N],
+            self.realised_NS[chosen_N],
+            self.inside_NS[chosen_N],
+            self.expected_coverage,
+        )
+
+
+@dataclass(frozen=True)
+class LiveCheck:
+    """Whether a model does live what its backtest promised."""
+
+    dates: int
+    """Instants with a scored forecast."""
+    live: dict[str, float]
+    """Figures of the live forecasts."""
+    expected: dict[str, Range]
+    """What the backtest had, and the range that as many live dates should stay in."""
+    warnings: tuple[str, ...]
+    """One sentence per figure outside of its range; empty where all is as promised."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is nothing to warn of."""
+        return not self.warnings
+
+
+def scored_forecasts(
+    connection: "DuckDBPyConnection", interval: Interval, version: str | None = None
+) -> list[Scored]:
+    """Return the scored forecasts of every model version, horizon and head, oldest version first.
+
+    Parameters
+    ----------
+    version : str or None
+        That version alone; None for all.
+    """
+    present = connection.execute(
+        "SELECT count(*) FROM information_schema.tables WHERE table_name = ?", [FORECASTS_TABLE]
+    ).fetchall()
+    if not present[0][0]:
+        return []
+    rows = connection.sql(
+        f"SELECT * FROM {FORECASTS_TABLE} WHERE realised IS NOT NULL AND interval = $interval "
+        "AND ($version IS NULL OR model_version = $version) "
+        "ORDER BY try_cast(model_version AS INTEGER), model_version, made_at, symbol",
+        params={"interval": interval.value, "version": version},
+    ).to_arrow_table()
+    groups = rows.to_pandas().groupby(["model_version", "head", "horizon"], sort=False)
+    return [_scored(str(key[0]), str(key[1]), int(key[2]), group) for key, group in groups]
+
+
+def backtest_forecasts(predictions: pa.Table, head: str, horizon: int) -> Scored:
+    """Return the predictions of a report in the same form.
+
+    Parameters
+    ----------
+    predictions : pa.Table
+        A report's `predictions.parquet`: `made_at, symbol, prediction, label, model_version`.
+    head : str
+        What the model predicts.
+    horizon : int
+        Bars ahead.
+
+    Raises
+    ------
+    SchemaMismatch
+        If a column is missing or there is no row.
+    """
+    try:
+        rows = predictions.select(["made_at", "symbol", "prediction", "label", "model_version"])
+        version = str(rows["model_version"][0])
+    except (KeyError, IndexError) as error:
+        raise SchemaMismatch(
+            f"a report's predictions with the columns {predictions.column_names} and "
+            f"{predictions.num_rows} rows: expected made_at, symbol, prediction, label and "
+            "model_version, and a row"
+        ) from error
+    frame = rows.rename_columns(["made_at", "symbol", "prediction", "realised", "model_version"])
+    return _scored(version, head, horizon, frame.to_pandas())
+
+
+def live_record(
+    connection: "DuckDBPyConnection", interval: Interval, *, period_bars: int = 168
+) -> pa.Table:
+    """Return realised IC, hit rate and calibration over time, as `LIVE_SCHEMA` says.
+
+    Parameters
+    ----------
+    period_bars : int
+        Length of a period in bars, at least 2: 168 hours are a week. Periods are counted from
+        the epoch, so a repetition gives the same rows and the newest one grows.
+    """
+    rows: list[dict[str, Any]] = []
+    step = period_bars * interval.milliseconds
+    for scored in scored_forecasts(connection, interval):
+        period_N = scored.made_at_N // step
+        for period in np.unique(period_N):
+            part = scored.within(period_N == period)
+            rows.append(
+                {
+                    "model_version": part.version,
+                    "head": part.head,
+                    "horizon": part.horizon,
+                    "period_start": int(period) * step,
+                    "forecasts": int(np.isfinite(part.prediction_NS).sum()),
+                    **{name: _known(value) for name, value in _figures(part).items()},
+                    "expected_coverage": _known(part.expected_coverage),
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=LIVE_SCHEMA)
+
+
+def check_live(live: Scored, backtest: Scored, *, level: float = LEVEL) -> LiveCheck:
+    """Compare a model's live record with its backtest.
+
+    Rank IC and hit rate: as many dates as are live are drawn from the backtest in blocks of two
+    horizons or more, again and again; the range holds `level` of their means. It is wide for a
+    short record, so a bad week is no alarm. Calibration needs no backtest: a range around the
+    live coverage must hold what the quantiles promise, one around the excess of the predicted
+    probabilities over the rises must hold 0.
+
+    Parameters
+    ----------
+    live, backtest : Scored
+        Of one model version.
+    level : float
+        Share of samples within the range, between 0 and 1.
+
+    Returns
+    -------
+    LiveCheck
+        Without a warning where fewer than two blocks of dates are scored: that is too early.
+    """
+    dates = len(live.made_at_N)
+    figures = _figures(live)
+    block = block_length(live.horizon, dates)
+    if dates < _LEAST_BLOCKS * block:
+        return LiveCheck(dates, figures, {}, ())
+    promised = _dated(backtest)
+    expected = {
+        name: _range(promised[name], dates, level, live.horizon)
+        for name in ("rank_ic", "hit_rate")
+        if np.isfinite(promised[name]).any() and np.isfinite(figures[name])
+    }
+    calibration = {
+        "coverage": mean_by_date(live.inside_NS),
+        "probability_excess": mean_by_date(live.excess_NS),
+    }
+    seen = {
+        name: _range(values_N, dates, level, live.horizon)
+        for name, values_N in calibration.items()
+        if np.isfinite(values_N).any()
+    }
+    targets = {"coverage": live.expected_coverage, "probability_excess": 0.0}
+    warnings = [
+        f"{_NAMES[name]} is {figures[name]:.3f} over {dates} live dates: {level:.0%} of as many "
+        f"dates of the backtest lie from {span.low:.3f} to {span.high:.3f}"
+        for name, span in expected.items()
+        if not span.low <= figures[name] <= span.high
+    ]
+    warnings += [
+        f"{_NAMES[name]} is {figures[name]:.3f} over {dates} live dates, from {span.low:.3f} to "
+        f"{span.high:.3f} with {level:.0%} confidence: expected {targets[name]:.3f}"
+        for name, span in seen.items()
+        if not span.low <= targets[name] <= span.high
+    ]
+    return LiveCheck(dates, figures, expected, tuple(warnings))
+
+
+_NAMES = {
+    "rank_ic": "the rank IC",
+    "hit_rate": "the hit rate",
+    "coverage": "the share of returns between the outer quantiles",
+    "probability_excess": "the excess of predicted over realised rises",
+}
+
+
+def _scored(version: str, head: str, horizon: int, rows: pd.DataFrame) -> Scored:
+    def grid(name: str) -> Floats:
+        return wide[name].to_numpy(dtype=np.float64)
+
+    names = [n for n in ("prediction", "realised", "lower", "upper") if n in rows]
+    wide = rows.pivot_table(index="made_at", columns="symbol", values=names, dropna=False)
+    prediction_NS, realised_NS = grid("prediction"), grid("realised")
+    inside_NS, expected = np.full_like(prediction_NS, np.nan), np.nan
+    if "upper" in rows and rows["upper"].notna().any():
+        inside_NS = ((realised_NS >= grid("lower")) & (realised_NS <= grid("upper"))).astype(float)
+        inside_NS[np.isnan(grid("lower") + realised_NS)] = np.nan
+        expected = float(rows["coverage"].mean())
+    made_at_N = wide.index.to_numpy(dtype=np.int64)
+    return Scored(
+        version, head, horizon, made_at_N, prediction_NS, realised_NS, inside_NS, expected
+    )
+
+
+def _figures(scored: Scored) -> dict[str, float]:
+    return {
+        "rank_ic": rank_ic(scored.prediction_NS, scored.realised_NS),
+        "hit_rate": hit_rate(scored.signal_NS, scored.realised_NS),
+        "coverage": _mean(scored.inside_NS),
+        "probability_excess": _mean(scored.excess_NS),
+    }
+
+
+def _dated(scored: Scored) -> dict[str, Floats]:
+    """Return values per date whose mean is the rank IC and the hit rate of the whole."""
+    sign_NS = np.sign(scored.signal_NS) * np.sign(scored.realised_NS)
+    hit_NS = np.where(np.isfinite(sign_NS) & (sign_NS != 0), sign_NS > 0, np.nan)
+    both_NS = np.isfinite(scored.prediction_NS) & np.isfinite(scored.realised_NS)
+    product_NS = np.ones_like(scored.prediction_NS)
+    for values_NS in (scored.prediction_NS, scored.realised_NS):
+        rank_NS = pd.DataFrame(np.where(both_NS, values_NS, np.nan)).rank().to_numpy()
+        centred_NS = rank_NS - np.nanmean(rank_NS, axis=0)
+        spread_S = np.sqrt(np.nanmean(centred_NS**2, axis=0))
+        product_NS *= np.divide(
+            centred_NS, spread_S, out=np.full_like(rank_NS, np.nan), where=spread_S > 0
+        )
+    return {"rank_ic": mean_by_date(product_NS), "hit_rate": mean_by_date(hit_NS)}
+
+
+def _range(values_N: Floats, dates: int, level: float, horizon: int) -> Range:
+    """Return the mean of a series and where the means of so many of its dates lie."""
+    known_N = values_N[np.isfinite(values_N)]
+    means_R = bootstrap_means(
+        known_N,
+        block=block_length(horizon, len(known_N)),
+        resamples=_RESAMPLES,
+        rng=np.random.default_rng(_SEED),
+        length=dates,
+    )
+    low, high = np.quantile(means_R, [(1 - level) / 2, (1 + level) / 2])
+    return Range(float(known_N.mean()), float(low), float(high))
+
+
+def _mean(values_NS: Floats) -> float:
+    return float(np.nanmean(values_NS)) if np.isfinite(values_NS).any() else float("nan")
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,298 @@
+"""The record of promotions, refusals and rollbacks, and the way back.
+
+A row is written before the alias moves. A run that is killed in between decides the same again,
+finds its row and moves the alias: the log never lacks what the registry shows.
+"""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from flash_pipeline.errors import ModelNotRegistered
+from flash_pipeline.evaluation.contest import Contest, Contestant
+from flash_pipeline.evaluation.gate import HeldContest
+from flash_pipeline.evaluation.promotion import Decision, History
+from flash_pipeline.storage.warehouse import transaction
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from flash_pipeline.training.tracking import RegisteredModel, Registry
+
+PROMOTIONS_TABLE = "promotions"
+"""One row per decision, oldest first by `number`."""
+
+PROMOTED, REFUSED, ROLLED_BACK = "promoted", "refused", "rolled back"
+
+_CREATE_SQL = f"""
+    CREATE TABLE IF NOT EXISTS {PROMOTIONS_TABLE} (
+        number INTEGER NOT NULL,         -- 1, 2, 3 in the order of the decisions
+        decided_at BIGINT NOT NULL,      -- ms since the epoch, UTC
+        who VARCHAR NOT NULL,            -- person, or the run that decided
+        action VARCHAR NOT NULL,         -- promoted, refused or rolled back
+        challenger VARCHAR NOT NULL,     -- version asked about; of a rollback the restored one
+        champion VARCHAR,                -- version that held the alias before; null: none
+        forced BOOLEAN NOT NULL,         -- whether a person overrode the comparison
+        reason VARCHAR NOT NULL,
+        made_at BIGINT,                  -- newest bar of the contest; null without one
+        first_made_at BIGINT,            -- dates of the contest, ms since the epoch
+        last_made_at BIGINT,
+        dates INTEGER,
+        level DOUBLE NOT NULL,           -- spent by the comparison; 0 where none was made
+        net_return_difference DOUBLE,    -- per bar, challenger less champion
+        lower DOUBLE,                    -- its one-sided lower bound at the level
+        p_value DOUBLE,
+        figures VARCHAR NOT NULL         -- JSON: both contestants, every comparison
+    )
+"""
+
+
+def record_decision(
+    connection: "DuckDBPyConnection",
+    contest: Contest,
+    decision: Decision,
+    champion_version: str | None,
+    *,
+    who: str,
+    decided_at: int,
+) -> bool:
+    """Add a decision to the log; a repeated one adds nothing.
+
+    Parameters
+    ----------
+    champion_version : str or None
+        Version that held the alias when it was decided; None where there was none.
+    who : str
+        A person's name, or the id of the run that decided.
+    decided_at : int
+        Now, ms since the epoch.
+
+    Returns
+    -------
+    bool
+        Whether a row was added. A look at the champion itself is no decision; the same decision
+        on the same contest is one as long as no other change of champion lies between.
+    """
+    if champion_version == contest.challenger.version:
+        return False
+    first = next(iter(decision.comparisons), None)
+    row = {
+        "decided_at": decided_at,
+        "who": who,
+        "action": PROMOTED if decision.promoted else REFUSED,
+        "challenger": contest.challenger.version,
+        "champion": champion_version,
+        "forced": decision.forced,
+        "reason": decision.reason,
+        "made_at": contest.made_at,
+        "first_made_at": contest.first_made_at,
+        "last_made_at": contest.last_made_at,
+        "dates": contest.anchors,
+        "level": decision.level,
+        "net_return_difference": None if first is None else first.difference,
+        "lower": None if first is None else first.lower,
+        "p_value": None if first is None else first.p_value,
+        "figures": _figures(contest, decision),
+    }
+    with transaction(connection):
+        connection.execute(_CREATE_SQL)
+        again = connection.execute(
+            _REPEATED_SQL, {name: row[name] for name in ("action", *_KEY)}
+        ).fetchall()
+        if again:
+            return False
+        _insert(connection, row)
+    return True
+
+
+def settle(
+    registry: "Registry",
+    connection: "DuckDBPyConnection",
+    contest: Contest,
+    decision: Decision,
+    champion_version: str | None,
+    *,
+    who: str,
+    decided_at: int,
+) -> bool:
+    """Record a decision and do what it says: move the alias, tag the challenger.
+
+    Parameters
+    ----------
+    champion_version, who, decided_at
+        As for `record_decision`.
+
+    Returns
+    -------
+    bool
+        Whether a row was added.
+    """
+    # Here and not above: the log is read without MLflow, whose import takes seconds.
+    from flash_pipeline.training.tracking import CHAMPION, RIVAL_TAG
+
+    added = record_decision(
+        connection, contest, decision, champion_version, who=who, decided_at=decided_at
+    )
+    version = contest.challenger.version
+    if decision.promoted:
+        registry.point(CHAMPION, version)
+        registry.tag(version, {RIVAL_TAG: champion_version or ""})
+    if champion_version != version:
+        registry.tag(version, {"promotion": decision.reason})
+    return added
+
+
+def read_promotions(connection: "DuckDBPyConnection") -> pa.Table:
+    """Return the whole log, oldest first; no rows before the first decision."""
+    connection.execute(_CREATE_SQL)
+    return connection.sql(f"FROM {PROMOTIONS_TABLE} ORDER BY number").to_arrow_table()
+
+
+def read_history(connection: "DuckDBPyConnection", contest: Contest) -> History:
+    """Return what earlier decisions leave for that on a contest.
+
+    The contest itself, decided before, does not count: a repeated decision is the same.
+    """
+    rows = read_promotions(connection).to_pylist()
+    mine = (contest.made_at, contest.challenger.version, contest.rival)
+    held = tuple(
+        HeldContest(row["first_made_at"], row["last_made_at"], row["level"])
+        for row in rows
+        if row["level"] > 0 and (row["made_at"], row["challenger"], row["champion"]) != mine
+    )
+    withdrawn: set[str] = set()
+    for row in rows:
+        if row["action"] == ROLLED_BACK:
+            withdrawn.add(row["champion"])
+        if row["action"] in (PROMOTED, ROLLED_BACK):
+            withdrawn.discard(row["challenger"])
+    return History(held, frozenset(withdrawn))
+
+
+def roll_back(
+    registry: "Registry",
+    connection: "DuckDBPyConnection",
+    *,
+    who: str,
+    decided_at: int,
+    reason: str = "",
+) -> "RegisteredModel":
+    """Give the place back to the champion before the present one.
+
+    The version that loses it is promoted again by force only: its contest stands, and the next
+    run would find it better once more.
+
+    Parameters
+    ----------
+    who : str
+        A person's name.
+    decided_at : int
+        Now, ms since the epoch.
+    reason : str
+        Why, for the log.
+
+    Returns
+    -------
+    RegisteredModel
+        The champion now.
+
+    Raises
+    ------
+    ModelNotRegistered
+        If there is no champion, the log does not say how it became one, it had no predecessor, or
+        the predecessor is gone from the registry. Nothing changes.
+    BundleMismatch
+        If the predecessor cannot be read any more. Nothing changes.
+    """
+    from flash_pipeline.training.tracking import CHAMPION
+
+    present = registry.require(CHAMPION).version
+    previous = _predecessor(read_promotions(connection).to_pylist(), present)
+    restored = registry.version(previous)
+    restored.bundle.build()
+    words = f"rolled back from version {present} to version {previous}"
+    with transaction(connection):
+        _insert(
+            connection,
+            {
+                "decided_at": decided_at,
+                "who": who,
+                "action": ROLLED_BACK,
+                "challenger": previous,
+                "champion": present,
+                "forced": True,
+                "reason": f"{words}: {reason}" if reason else words,
+                "level": 0.0,
+                "figures": "{}",
+            },
+        )
+        # Inside: an alias that cannot be moved undoes the row, so that a repetition starts afresh.
+        registry.point(CHAMPION, previous)
+    registry.tag(present, {"promotion": words})
+    return restored
+
+
+def _predecessor(rows: list[dict[str, Any]], present: str) -> str:
+    """Return the champion before the present one, by walking the log from its first row."""
+    reigns: list[str] = []
+    for row in rows:
+        if row["action"] == PROMOTED:
+            known = reigns[-1] if reigns else None
+            if row["champion"] is not None and row["champion"] != known:
+                reigns.append(row["champion"])  # since before the log, or moved by hand
+            reigns.append(row["challenger"])
+        elif row["action"] == ROLLED_BACK:
+            reigns.pop()
+    if not reigns or reigns[-1] != present:
+        raise ModelNotRegistered(
+            f"the log of promotions does not end with champion {present} but with "
+            f"{reigns[-1] if reigns else 'none'}: move the alias by hand"
+        )
+    if len(reigns) < 2:
+        raise ModelNotRegistered(f"champion {present} had no predecessor to roll back to")
+    return reigns[-2]
+
+
+def _insert(connection: "DuckDBPyConnection", row: dict[str, Any]) -> None:
+    names = ", ".join(row)
+    connection.execute(
+        f"INSERT INTO {PROMOTIONS_TABLE} (number, {names}) "
+        f"SELECT coalesce(max(number), 0) + 1, {', '.join(f'${name}' for name in row)} "
+        f"FROM {PROMOTIONS_TABLE}",
+        row,
+    )
+
+
+def _figures(contest: Contest, decision: Decision) -> str:
+    values = {
+        "challenger": _summary(contest.challenger),
+        "champion": None if contest.champion is None else _summary(contest.champion),
+        "comparisons": [asdict(each) for each in decision.comparisons],
+    }
+    return json.dumps(values, sort_keys=True)
+
+
+def _summary(contestant: Contestant) -> dict[str, Any]:
+    quality = {k: v if v == v else None for k, v in contestant.quality.items()}
+    loss = contestant.loss if contestant.loss == contestant.loss else None
+    return {
+        "version": contestant.version,
+        "head": contestant.head,
+        "loss": loss,
+        "quality": quality,
+        "metrics": contestant.metrics.as_json(),
+    }
+
+
+_KEY = ("made_at", "challenger", "champion")
+
+# Equal to a row of the present reign: since the last change of champion, that change included.
+_REPEATED_SQL = f"""
+    SELECT 1 FROM {PROMOTIONS_TABLE}
+    WHERE action = $action AND made_at = $made_at AND challenger = $challenger
+        AND champion IS NOT DISTINCT FROM $champion
+        AND number >= (
+            SELECT coalesce(max(number), 0) FROM {PROMOTIONS_TABLE} WHERE action != '{REFUSED}')
+"""

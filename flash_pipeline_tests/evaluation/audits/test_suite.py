@@ -1,0 +1,80 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from flash_pipeline.errors import BundleMismatch, NotEnoughHistory
+from flash_pipeline.evaluation.audits import AUDIT_SCHEMA, audit_model, audits_table
+from flash_pipeline.evaluation.audits.result import largest_difference
+from flash_pipeline.training.scaler import FeatureScaler
+from flash_pipeline_tests.evaluation.audits.conftest import SLIDING, hour
+
+NAMES = ["future", "warm-up", "scaling", "shuffle", "shift", "live"]
+
+
+@pytest.fixture
+def audit(frame, store, make_recipe, make_bundle):
+    def audit(bundle=None, **changes):
+        bundle = bundle or make_bundle(**changes)
+        return audit_model("3", bundle, frame, store, make_recipe(**changes))
+
+    return audit
+
+
+@pytest.mark.parametrize("changes", [{}, SLIDING])
+def test_every_audit_of_an_honest_model_passes_and_was_checked(audit, changes):
+    results = audit(**changes)
+    assert [each.audit for each in results] == NAMES
+    assert all(each.passed and each.checked for each in results), results
+
+
+def test_the_same_data_give_the_same_audits(audit):
+    assert audit() == audit()
+
+
+def test_a_planted_leak_fails_its_own_audit(audit, frame, make_bundle):
+    everything = FeatureScaler.fit(frame.along_time(frame.x_BKSF))
+    results = audit(dataclasses.replace(make_bundle(), features=everything))
+    assert [each.audit for each in results if not each.passed] == ["scaling"]
+
+
+def test_audits_make_a_table(audit):
+    results = audit()
+    table = audits_table(results)
+    assert table.schema.equals(AUDIT_SCHEMA)
+    assert table["audit"].to_pylist() == NAMES
+    assert [json.loads(text) for text in table["figures"].to_pylist()] == [
+        each.figures for each in results
+    ]
+
+
+@pytest.mark.parametrize(
+    "change", [{"horizon": 5}, {"symbols": ("BTCUSDT", "XRPUSDT")}, {"lookback": 32}]
+)
+def test_a_model_that_does_not_fit_the_windows_is_refused(audit, make_bundle, change):
+    with pytest.raises(BundleMismatch, match="version 3 predicts"):
+        audit(dataclasses.replace(make_bundle(), **change))
+
+
+def test_a_model_that_has_seen_nearly_everything_is_refused(audit, make_bundle):
+    bundle = make_bundle()
+    late = dataclasses.replace(bundle.provenance, seen_until=hour(636))
+    with pytest.raises(NotEnoughHistory, match="5 windows follow what version 3 has seen"):
+        audit(dataclasses.replace(bundle, provenance=late))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "difference"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], 0.0),
+        ([3.0, 5.0], [3.0, 4.0], 1 / np.sqrt(12.5)),
+        ([np.nan, 1.0], [np.nan, 1.0], 0.0),
+        ([np.nan, 1.0], [2.0, 1.0], np.inf),
+        ([0.0], [0.0], 0.0),
+        ([1.0], [0.0], np.inf),
+        ([np.nan], [np.nan], 0.0),
+    ],
+)
+def test_predictions_are_compared_in_units_of_their_size(found, expected, difference):
+    assert largest_difference(np.array(found), np.array(expected)) == pytest.approx(difference)

@@ -14,6 +14,7 @@ T bars · S symbols
 
 import argparse
 import datetime as dt
+import gc
 import json
 import os
 import platform
@@ -189,6 +190,7 @@ def _alternating(works: dict[str, Callable[[], Any]], runs: int, group: int) -> 
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(max(runs // group, 1) + 1):
         for name, work in works.items():
+            gc.collect()  # vectorbt's portfolios hold themselves
             for run in range(group + 1):
                 start = time.perf_counter()
                 work()

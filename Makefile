@@ -6,10 +6,10 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check format bench bench-gpu bench-cpu leak-demo null-model clean
+.PHONY: help run dev test check format bench bench-ingest bench-gpu bench-cpu leak-demo null-model clean
 
 help: ## show these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d" % sys.version_info[:2])'
@@ -43,8 +43,11 @@ format: $(STAMP) ## let ruff mend what it can
 bench: $(STAMP) ## time the steps of the chain on this machine
 	$(BIN)/python benchmarks/chain.py
 
-bench-gpu: $(STAMP) ## measure attention, training and inference on a GPU [ONLY=goals,kernels]
-	$(BIN)/python -m benchmarks.gpu $(if $(ONLY),--only $(ONLY))
+bench-ingest: $(STAMP) ## measure the ingester against faults, kills and load: about ten minutes
+	$(BIN)/python benchmarks/ingest
+
+bench-gpu: $(STAMP) ## measure attention, training and inference on a GPU [ONLY=goals,kernels MISSING=1]
+	$(BIN)/python -m benchmarks.gpu $(if $(ONLY),--only $(ONLY)) $(if $(MISSING),--missing)
 
 bench-cpu: $(STAMP) ## measure the same themes at small sizes on this machine
 	$(BIN)/python -m benchmarks.cpu

@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from flash_pipeline.bybit import BybitClient, refresh_klines
+from flash_pipeline.bybit import BybitClient
 from flash_pipeline.exchange import Clock, embedded_exchange
 from flash_pipeline.features import FEATURE_NAMES, read_features, refresh_features
+from flash_pipeline.ingest import refresh_klines
 from flash_pipeline.market import Interval, Month, parse_instant
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.storage.warehouse import open_warehouse

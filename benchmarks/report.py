@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cpu import PARTS
-from benchmarks.gpu.bench import Row
+from benchmarks.gpu.bench import LATE, OUT_OF_MEMORY, Row
+from benchmarks.gpu.goals import in_order
 from benchmarks.gpu.hardware import slug
-from benchmarks.gpu.tables import Table, memory_cell, time_cell
+from benchmarks.gpu.tables import ONCE, Table, memory_cell, time_cell
 
 Results = Mapping[str, tuple[Path, dict[str, Any]]]
 """Of each theme: the file, and what it holds."""
 
 PROJECT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("docs/performance.md", "README.md")
+PAGE = "docs/performance.md"
+DOCUMENTS = (PAGE, "README.md")
 
 SUMMARY = "summary"
 """The README's short table: of the goals, under the picture of growth."""
@@ -70,7 +72,9 @@ def newest(folder: Path, hardware: str | None = None) -> Results:
     ranks: dict[str, tuple[bool, str, str]] = {}
     for path in sorted(folder.glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        if "theme" not in result or hardware not in (None, slug(result["hardware"])):
+        if "hardware" not in result:  # of the ingester, which has a document of its own
+            continue
+        if hardware not in (None, slug(result["hardware"])):
             continue
         rank = (result["driver"] != "none", result["date"], path.name)
         if rank > ranks.get(result["theme"], (False, "", "")):
@@ -103,7 +107,8 @@ def _body(theme: str, results: Results, folder: Path) -> str | None:
     path, result = results[theme]
     part = next(part for part in PARTS if part.name == theme)
     tables = [table.markdown() for table in part.tables(result["rows"])]
-    notes = [f"- {name}: {value}" for name, value in result["configuration"].items()]
+    notes = [f"- {ONCE} timed once: it takes seconds, or has clearly lost"] * _any_once(tables)
+    notes += [f"- {name}: {value}" for name, value in result["configuration"].items()]
     if result["formula"]:
         notes.append(f"- {result['formula']}")
     plot = f"![{result['title']}]({_link(path.with_suffix('.png'), folder)})"
@@ -121,16 +126,38 @@ def _summary(results: Results, folder: Path) -> str | None:
     if goals["driver"] == "none":
         return None
     plot = results["growth"][0].with_suffix(".png")
-    rows = [row for row in goals["rows"] if not row["work"].startswith("attention")]
-    cells = [_summary_cells(row) for row in rows if "difference" not in row]
-    table = Table("", ["work", "how", "ms", "peak GiB"], cells)
+    rows = [row for row in in_order(goals["rows"]) if not row["work"].startswith("attention")]
+    cells = [_summary_cells(row) for row in rows if row["ms"] or row["note"] == OUT_OF_MEMORY]
+    table = Table("", ["work", "how", "attention", "ms", "peak GiB"], cells)
+    lines = [f"{ONCE} timed once."] * _any_once([table.markdown()])
+    lines += [_equality(row) for row in rows if "difference" in row]
+    if any(row["note"] == LATE for row in rows):
+        lines.append(f"What was not run yet is listed in [{PAGE}]({PAGE}).")
     picture = f"![Growth of time and memory with length]({_link(plot, folder)})"
-    return "\n\n".join([_where(goals), table.markdown(), picture])
+    return "\n\n".join([_where(goals), table.markdown(), *lines, picture])
 
 
 def _summary_cells(row: Row) -> list[str]:
-    how = f"{row['variant']} ({row['attention']})"
-    return [row["work"], how, time_cell(row), memory_cell(row) if row["ms"] else ""]
+    shape = row["shape"].split(", ")[-1]
+    how = f"{row['variant']}, {shape}"
+    return [row["work"], how, row["attention"], time_cell(row), _memory(row)]
+
+
+def _memory(row: Row) -> str:
+    return memory_cell(row) if row["ms"] else ""
+
+
+def _equality(row: Row) -> str:
+    """Return what came of comparing one pass with the windows, as a sentence."""
+    verdict = "equal to" if row["met"] else "not equal to"
+    return (
+        f"The pass is {verdict} the windows: at most {row['difference']:.1e} apart, the dtype's "
+        f"own error {row['own_error']:.1e}, predictions {row['rms']:.1e}."
+    )
+
+
+def _any_once(tables: Sequence[str]) -> bool:
+    return any(ONCE in table for table in tables)
 
 
 def _where(result: Mapping[str, Any]) -> str:

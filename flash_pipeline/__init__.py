@@ -4,4 +4,4 @@ The package is a library that a notebook uses without Dagster; `flash_pipeline.d
 what Dagster loads, `python -m flash_pipeline` is the command line.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

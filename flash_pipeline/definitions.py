@@ -2,23 +2,14 @@
 
 import dagster as dg
 
-from flash_pipeline.defs.assets import market_data, model, verdict
+from flash_pipeline.defs.assets import ASSETS
 from flash_pipeline.defs.checks import CHECKS
 from flash_pipeline.defs.jobs import hourly, refresh
 from flash_pipeline.defs.loggers import console
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
 
 defs = dg.Definitions(
-    assets=[
-        market_data.instruments,
-        market_data.klines,
-        market_data.features,
-        model.window_tensors,
-        model.trained_model,
-        verdict.backtest_report,
-        verdict.champion,
-        verdict.forecasts,
-    ],
+    assets=ASSETS,
     asset_checks=CHECKS,
     jobs=[refresh],
     # One process for a run: starting one per step takes longer than most steps, and the lock on

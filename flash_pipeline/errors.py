@@ -7,16 +7,21 @@
     │   ├── InvalidTimeRange    a time, month or range that is malformed, reversed or in the future
     │   ├── InvalidSetting      an environment variable with an unusable value
     │   ├── InvalidConfig       a model, training or cost parameter out of its bounds
+    │   ├── SourceUnsupported   a source of candles has no such interval or form of symbol
     │   └── UnknownRecipe       no recipe of that name
     ├── ExchangeError           the exchange did not give what was asked
     │   ├── TransientExchangeError     worth another try: the client retries these
     │   │   ├── ExchangeUnreachable    no connection, or no answer in time
     │   │   ├── RateLimited            HTTP 429, or code 10006
-    │   │   └── ExchangeFault          HTTP 5xx, codes 10000 and 10016, an answer that is no JSON
+    │   │   ├── ExchangeFault          HTTP 5xx, codes 10000 and 10016, no JSON, or far too much
+    │   │   └── InconsistentAnswer     an answer that contradicts the request or itself
     │   └── TerminalExchangeError      another try gives the same answer
     │       ├── RequestRejected        code 10001 and its like, HTTP 4xx
     │       ├── UnknownSymbol          the exchange lists no such instrument
-    │       ├── AccessDenied           HTTP 403: banned for its request rate, or a country block
+    │       ├── AccessDenied           HTTP 403
+    │       │   ├── AccessTooFrequent  banned for its request rate: every call stops for a while
+    │       │   └── CountryBlocked     the host serves no client of this country
+    │       ├── CircuitOpen            refused here, without a request, until such a ban is over
     │       └── MalformedAnswer        JSON of another shape than documented
     ├── DataError               stored or fetched data cannot serve the purpose
     │   ├── EmptyMonth          no closed candle of any symbol in a month that has passed
@@ -25,7 +30,7 @@
     ├── ModelError
     │   ├── AttentionUnsupported    the chosen backend cannot honour the call
     │   ├── TrainingDiverged        the loss became NaN or infinite
-    │   ├── OutOfMemory             the accelerator's memory does not hold a step
+    │   ├── OutOfMemory             the accelerator's memory does not hold a step or a pass
     │   └── BundleMismatch          a stored model does not fit the data or the code at hand
     ├── RunFailed               a run of the graph did not reach its end; the first failure's words
     └── StorageError            the home folder, the warehouse or the registry cannot be used
@@ -36,7 +41,7 @@
         └── ModelNotRegistered  no such model, version or alias in the registry
 
 Messages name the bad value and what was expected. Errors of the exchange carry `symbol`,
-`status` and `code` where these are known.
+`status` and `code` where these are known; those of a ban carry `until` as well.
 """
 
 
@@ -66,6 +71,10 @@ class InvalidSetting(InvalidInput):
 
 class InvalidConfig(InvalidInput):
     """A model, training or cost parameter out of its bounds."""
+
+
+class SourceUnsupported(InvalidInput):
+    """A source of candles has no such interval or form of symbol."""
 
 
 class UnknownRecipe(InvalidInput):
@@ -114,7 +123,14 @@ class RateLimited(TransientExchangeError):
 
 
 class ExchangeFault(TransientExchangeError):
-    """HTTP 5xx, codes 10000 and 10016, or an answer that is no JSON."""
+    """HTTP 5xx, codes 10000 and 10016, an answer that is no JSON, or one far too large."""
+
+
+class InconsistentAnswer(TransientExchangeError):
+    """An answer that contradicts the request or itself.
+
+    Another symbol, rows outside the window asked for, or two versions of one candle.
+    """
 
 
 class TerminalExchangeError(ExchangeError):
@@ -130,7 +146,47 @@ class UnknownSymbol(TerminalExchangeError):
 
 
 class AccessDenied(TerminalExchangeError):
-    """HTTP 403: banned for its request rate, or blocked by country."""
+    """HTTP 403: banned for its request rate, blocked by country, or for a reason unknown."""
+
+
+class AccessTooFrequent(AccessDenied):
+    """HTTP 403 for too many requests: every call stops for a while.
+
+    Parameters
+    ----------
+    until : int or None
+        When calls are allowed again, ms since the epoch; None before the transport set it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        symbol: str | None = None,
+        status: int | None = None,
+        code: int | None = None,
+        until: int | None = None,
+    ) -> None:
+        super().__init__(message, symbol=symbol, status=status, code=code)
+        self.until = until
+
+
+class CountryBlocked(AccessDenied):
+    """HTTP 403 with a page that says that the host serves no client of this country."""
+
+
+class CircuitOpen(TerminalExchangeError):
+    """No request is sent until a ban for the request rate is over.
+
+    Parameters
+    ----------
+    until : int
+        When calls are allowed again, ms since the epoch.
+    """
+
+    def __init__(self, message: str, *, until: int, symbol: str | None = None) -> None:
+        super().__init__(message, symbol=symbol)
+        self.until = until
 
 
 class MalformedAnswer(TerminalExchangeError):
@@ -166,7 +222,7 @@ class TrainingDiverged(ModelError):
 
 
 class OutOfMemory(ModelError):
-    """The accelerator's memory does not hold a step; the message estimates what it takes."""
+    """The accelerator's memory does not hold a step or a pass; the message says what it was."""
 
 
 class BundleMismatch(ModelError):

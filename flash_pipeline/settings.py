@@ -12,6 +12,15 @@ from flash_pipeline.errors import HomeNotWritable, InvalidSetting
 RECIPE_CHOICES = ("auto", "demo", "seed", "full")
 """What `FLASH_PIPELINE_RECIPE` may be."""
 
+BYBIT_FALLBACKS = {"https://api.bybit.com": "https://api.bytick.com"}
+"""The second host of the same exchange, asked where the first alone is set and fails."""
+
+YAHOO_URLS = ("https://query1.finance.yahoo.com", "https://query2.finance.yahoo.com")
+"""Yahoo's own hosts."""
+
+_SYMBOL = re.compile(r"[A-Z0-9]{2,20}")  # as `market.parse_symbol`, which lies beside this module
+_TICKER = re.compile(r"\^?[A-Z0-9][A-Z0-9.&=-]{0,22}")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -20,13 +29,19 @@ class Settings:
     Raises
     ------
     InvalidSetting
-        For a recipe or an exchange URL that cannot be used, with the variable's name.
+        For a recipe, a URL or a ticker that cannot be used, with the variable's name.
     """
 
     home: Path
     """Folder that everything a run writes lives under."""
-    bybit_url: str | None = None
-    """Base URL of the exchange; None starts the embedded one on loopback."""
+    bybit_urls: tuple[str, ...] = ()
+    """Base URLs of the exchange's hosts, the preferred one first; none starts the embedded
+    exchange on loopback."""
+    yahoo_tickers: tuple[tuple[str, str], ...] = ()
+    """Symbols that come from Yahoo Finance, each with its ticker there: `("SPX", "^GSPC")`."""
+    yahoo_urls: tuple[str, ...] = ()
+    """Base URLs of Yahoo's hosts, the preferred one first; by default the real ones beside a
+    real exchange, and none, which asks the embedded one, beside that."""
     recipe: str = "auto"
     """`auto`, `demo`, `seed` or `full`."""
     tracking_uri: str = field(default="")
@@ -38,11 +53,11 @@ class Settings:
                 f"FLASH_PIPELINE_RECIPE={self.recipe!r} is unknown: "
                 f"expected one of {', '.join(RECIPE_CHOICES)}"
             )
-        if self.bybit_url is not None and not _is_web_url(self.bybit_url):
-            raise InvalidSetting(
-                f"FLASH_PIPELINE_BYBIT_URL={self.bybit_url!r} is no URL: "
-                "expected http(s)://host, such as https://api.bybit.com"
-            )
+        _require_web_urls("FLASH_PIPELINE_BYBIT_URL", self.bybit_urls, "https://api.bybit.com")
+        _require_web_urls("FLASH_PIPELINE_YAHOO_URL", self.yahoo_urls, YAHOO_URLS[0])
+        _require_tickers(self.yahoo_tickers)
+        if self.bybit_urls and not self.yahoo_urls:
+            object.__setattr__(self, "yahoo_urls", YAHOO_URLS)
         if not self.tracking_uri:
             object.__setattr__(self, "tracking_uri", f"sqlite:///{self.mlflow_database}")
 
@@ -55,9 +70,12 @@ class Settings:
         values = os.environ if environ is None else environ
         home = values.get("FLASH_PIPELINE_HOME")
         url = values.get("FLASH_PIPELINE_BYBIT_URL")
+        yahoo_url = values.get("FLASH_PIPELINE_YAHOO_URL")
         return cls(
             home=_parse_home(home) if home else _default_home(),
-            bybit_url=url.rstrip("/") if url else None,
+            bybit_urls=_with_fallback(_parse_hosts(url)) if url else (),
+            yahoo_tickers=_parse_tickers(values.get("FLASH_PIPELINE_YAHOO") or ""),
+            yahoo_urls=_parse_hosts(yahoo_url) if yahoo_url else (),
             recipe=values.get("FLASH_PIPELINE_RECIPE") or "auto",
             tracking_uri=values.get("MLFLOW_TRACKING_URI") or "",
         )
@@ -68,13 +86,33 @@ class Settings:
         return self.home / "klines"
 
     @property
+    def mark_klines(self) -> Path:
+        """Folder of the mark price's candles: `symbol=…/month=YYYY-MM.parquet`."""
+        return self.home / "mark_klines"
+
+    @property
+    def funding(self) -> Path:
+        """Folder of the funding: `symbol=…/month=YYYY-MM.parquet`."""
+        return self.home / "funding"
+
+    @property
+    def tickers(self) -> Path:
+        """Parquet file of the newest tickers."""
+        return self.home / "tickers.parquet"
+
+    @property
     def instruments(self) -> Path:
         """Parquet file of the instruments' specifications."""
         return self.home / "instruments.parquet"
 
     @property
+    def bybit_circuit(self) -> Path:
+        """JSON file that says until when a ban for the request rate lasts."""
+        return self.home / ".bybit-circuit.json"
+
+    @property
     def warehouse(self) -> Path:
-        """DuckDB file with the tables `features` and `forecasts`."""
+        """DuckDB file: `features`, `forecasts`, `kline_gaps` and `kline_revisions`."""
         return self.home / "warehouse.duckdb"
 
     @property
@@ -132,13 +170,67 @@ class Settings:
         return self.home
 
 
+def _require_web_urls(variable: str, urls: tuple[str, ...], example: str) -> None:
+    for url in urls:
+        shown = redacted(url)
+        if shown != url:
+            raise InvalidSetting(
+                f"{variable}={shown!r} comes with a user, a password or a token: expected a public "
+                f"host, such as {example}"
+            )
+        if not _is_web_url(url):
+            raise InvalidSetting(
+                f"{variable}={url!r} is no URL: expected http(s)://host, such as {example}, "
+                "or several of them with commas between"
+            )
+
+
+def _require_tickers(pairs: tuple[tuple[str, str], ...]) -> None:
+    for symbol, ticker in pairs:
+        if _SYMBOL.fullmatch(symbol) is None:
+            raise InvalidSetting(
+                f"FLASH_PIPELINE_YAHOO has the symbol {symbol!r}: expected 2 to 20 of A-Z and 0-9, "
+                "then = and Yahoo's ticker, such as SPX=^GSPC"
+            )
+        if _TICKER.fullmatch(ticker) is None:
+            raise InvalidSetting(
+                f"FLASH_PIPELINE_YAHOO has the ticker {ticker!r} for {symbol}: expected up to 24 "
+                "of A-Z, 0-9 and .&=-, with or without ^ in front, such as ^GSPC or BTC-USD"
+            )
+    for names in zip(*pairs, strict=True):
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise InvalidSetting(f"FLASH_PIPELINE_YAHOO names {repeated[0]!r} more than once")
+
+
 def _is_web_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
         return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
+    spaced = any(character.isspace() for character in text)  # which the parser lets pass
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0 and not spaced
+
+
+def _parse_hosts(text: str) -> tuple[str, ...]:
+    """Return the URLs of a comma-separated list, each once."""
+    return tuple(dict.fromkeys(url.strip().rstrip("/") for url in text.split(",")))
+
+
+def _with_fallback(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the hosts of the exchange, and the fallback of a lone one."""
+    if len(urls) == 1 and urls[0] in BYBIT_FALLBACKS:
+        return (*urls, BYBIT_FALLBACKS[urls[0]])
+    return urls
+
+
+def _parse_tickers(text: str) -> tuple[tuple[str, str], ...]:
+    """Return symbols and tickers of `SPX=^GSPC,EURUSD=EURUSD=X`; a ticker may hold a `=` too."""
+    if not text.strip():
+        return ()
+    parts = (entry.strip().partition("=") for entry in text.split(","))
+    return tuple((symbol.strip(), ticker.strip()) for symbol, _, ticker in parts)
 
 
 def _parse_home(text: str) -> Path:

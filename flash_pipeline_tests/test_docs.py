@@ -1,18 +1,27 @@
 """What README and data/README say is so."""
 
+import importlib
+import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flash_pipeline.defs.assets import market_data, model, verdict
+from flash_pipeline.defs.assets import ASSETS
+from flash_pipeline.exchange.faults import KINDS
+from flash_pipeline.ingest import Ledger
+from flash_pipeline.market import Interval
 from flash_pipeline.settings import Settings
+from flash_pipeline.storage.warehouse import open_warehouse
 from flash_pipeline.training.recipes import RECIPES
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+MARKET_DATA = (PROJECT / "docs" / "market-data.md").read_text(encoding="utf-8")
 MAKEFILE = (PROJECT / "Makefile").read_text(encoding="utf-8")
 
 
@@ -35,13 +44,8 @@ def test_the_settings_listed_are_those_that_are_read():
 
 
 def test_every_asset_and_recipe_is_described():
-    assets = {
-        asset.key.to_user_string()
-        for module in (market_data, model, verdict)
-        for asset in vars(module).values()
-        if hasattr(asset, "key") and hasattr(asset, "op")
-    }
-    assert len(assets) == 8
+    assets = {asset.key.to_user_string() for asset in ASSETS}
+    assert len(assets) == 11
     for name in assets | set(RECIPES):
         assert f"| `{name}` |" in README
 
@@ -51,6 +55,10 @@ def test_the_files_of_the_home_are_described(tmp_path):
     settings = Settings(home=tmp_path)
     paths = [
         settings.klines,
+        settings.mark_klines,
+        settings.funding,
+        settings.tickers,
+        settings.bybit_circuit,
         settings.instruments,
         settings.warehouse,
         settings.windows,
@@ -63,6 +71,33 @@ def test_the_files_of_the_home_are_described(tmp_path):
     ]
     for path in paths:
         assert f"`{path.name}" in described
+
+
+def test_every_query_of_the_page_on_market_data_runs(tmp_path):
+    ledger = Ledger(tmp_path / "warehouse.duckdb", "bybit", Interval.HOUR_1)
+    ledger.replace_open_gaps({})
+    queries = re.findall(r"```sql\n(.*?)```", MARKET_DATA, flags=re.S)
+    assert len(queries) == 2
+    with open_warehouse(ledger.warehouse) as warehouse:
+        for query in queries:
+            assert warehouse.execute(query).fetchall() == []
+
+
+def test_every_option_of_a_command_is_one():
+    lines = re.findall(r"(flash_pipeline(?:\.exchange| [a-z]+))(.* --.*)", README + MARKET_DATA)
+    assert len(lines) >= 2
+    for command, rest in lines:
+        words = [sys.executable, "-m", *command.split(), "--help"]
+        known = subprocess.run(words, capture_output=True, text=True, timeout=60).stdout
+        for option in re.findall(r"--[a-z-]+", rest):
+            assert option in known, (command, option)
+
+
+def test_every_page_that_is_linked_to_is_there():
+    pages = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *(PROJECT / "docs").rglob("*.md")]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert link.startswith("https://") or (page.parent / link).exists(), (page, link)
 
 
 def test_git_ignores_the_home_but_for_its_description():
@@ -112,3 +147,17 @@ def test_the_registry_lookup_of_the_readme_predicts(tmp_path, monkeypatch, capsy
     assert predicted.shape == (3, 2)
     assert np.isfinite(predicted).all()
     assert "[[" in capsys.readouterr().out
+
+
+def test_every_kind_of_fault_is_listed():
+    kinds = MARKET_DATA.partition("## The embedded exchange")[2].partition("## Measured")[0]
+    for name in KINDS:
+        assert f"`{name}`" in kinds
+    assert f"{len(KINDS)}\nkinds" in README or f"{len(KINDS)} kinds" in README
+
+
+def test_the_measured_figures_are_those_of_the_newest_results(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT / "benchmarks" / "ingest")
+    measured = importlib.import_module("document").measured
+    newest = max((PROJECT / "benchmarks" / "results").glob("ingest_*.json"))
+    assert MARKET_DATA.endswith(measured(json.loads(newest.read_text())))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from flash_pipeline.errors import HomeNotWritable, InvalidSetting
-from flash_pipeline.settings import RECIPE_CHOICES, Settings, redacted
+from flash_pipeline.settings import RECIPE_CHOICES, YAHOO_URLS, Settings, redacted
 
 PROJECT = Path(__file__).parents[1]
 
@@ -15,7 +15,7 @@ def _read(**variables: str) -> Settings:
 def test_nothing_set_gives_every_default():
     settings = _read()
     assert settings.home == PROJECT / "data"
-    assert settings.bybit_url is None
+    assert settings.bybit_urls == ()
     assert settings.recipe == "auto"
     assert settings.tracking_uri == f"sqlite:///{PROJECT}/data/mlflow.db"
 
@@ -24,6 +24,8 @@ def test_empty_variables_count_as_unset():
     empty = _read(
         FLASH_PIPELINE_HOME="",
         FLASH_PIPELINE_BYBIT_URL="",
+        FLASH_PIPELINE_YAHOO="",
+        FLASH_PIPELINE_YAHOO_URL="",
         FLASH_PIPELINE_RECIPE="",
         MLFLOW_TRACKING_URI="",
     )
@@ -42,7 +44,7 @@ def test_the_process_environment_is_read_by_default(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert Settings.from_environment() == Settings(
         home=tmp_path.resolve(),
-        bybit_url="https://api.bybit.com",
+        bybit_urls=("https://api.bybit.com", "https://api.bytick.com"),
         recipe="demo",
         tracking_uri="http://127.0.0.1:5000",
     )
@@ -95,14 +97,39 @@ def test_an_unknown_recipe_is_named_with_the_choices():
 @pytest.mark.parametrize(
     ("url", "kept"),
     [
-        ("https://api.bybit.com", "https://api.bybit.com"),
-        ("https://api.bybit.com/", "https://api.bybit.com"),
+        ("https://api.bytick.com", "https://api.bytick.com"),
+        ("https://api.bytick.com/", "https://api.bytick.com"),
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("http://[::1]:8080", "http://[::1]:8080"),
     ],
 )
 def test_an_exchange_url_is_kept_without_its_last_slash(url, kept):
-    assert _read(FLASH_PIPELINE_BYBIT_URL=url).bybit_url == kept
+    assert _read(FLASH_PIPELINE_BYBIT_URL=url).bybit_urls == (kept,)
+
+
+@pytest.mark.parametrize("url", ["https://api.bybit.com", " https://api.bybit.com/"])
+def test_the_exchanges_own_host_alone_gets_its_fallback(url):
+    hosts = _read(FLASH_PIPELINE_BYBIT_URL=url).bybit_urls
+    assert hosts == ("https://api.bybit.com", "https://api.bytick.com")
+
+
+def test_the_exchanges_fallback_is_none_of_yahoos_hosts():
+    settings = _read(FLASH_PIPELINE_YAHOO_URL="https://api.bybit.com")
+    assert settings.yahoo_urls == ("https://api.bybit.com",)
+
+
+@pytest.mark.parametrize("variable", ["FLASH_PIPELINE_BYBIT_URL", "FLASH_PIPELINE_YAHOO_URL"])
+@pytest.mark.parametrize("url", ["https://me:secret@host", "https://host?token=secret"])
+def test_a_url_with_a_password_is_refused_without_telling_it(variable, url):
+    with pytest.raises(InvalidSetting, match=rf"{variable}='https://.*\*\*\*") as caught:
+        _read(**{variable: url})
+    assert "secret" not in str(caught.value)
+
+
+def test_a_list_of_hosts_is_kept_as_it_is_each_host_once():
+    text = "https://api.bytick.com/, https://api.bybit.com ,https://api.bytick.com"
+    hosts = _read(FLASH_PIPELINE_BYBIT_URL=text).bybit_urls
+    assert hosts == ("https://api.bytick.com", "https://api.bybit.com")
 
 
 @pytest.mark.parametrize(
@@ -118,11 +145,71 @@ def test_an_exchange_url_is_kept_without_its_last_slash(url, kept):
         "http://host:port",
         "http://host:65536",
         "http://host:0",
+        ",",
+        "https://api.bybit.com,",
+        "https://api.bybit.com,ftp://api.bytick.com",
+        "https://api.bybit.com https://api.bytick.com",
     ],
 )
 def test_a_url_that_cannot_be_used_is_named_with_its_variable(url):
     with pytest.raises(InvalidSetting, match=r"FLASH_PIPELINE_BYBIT_URL=.*is no URL"):
         _read(FLASH_PIPELINE_BYBIT_URL=url)
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("AAPL=AAPL", (("AAPL", "AAPL"),)),
+        ("SPX=^GSPC, BTCUSD=BTC-USD", (("SPX", "^GSPC"), ("BTCUSD", "BTC-USD"))),
+        ("EURUSD=EURUSD=X,BRKB=BRK-B", (("EURUSD", "EURUSD=X"), ("BRKB", "BRK-B"))),
+        ("BHP=BHP.AX,MM=M&M.NS", (("BHP", "BHP.AX"), ("MM", "M&M.NS"))),
+        ("  ", ()),
+    ],
+)
+def test_tickers_of_yahoo_are_named_by_symbol(text, pairs):
+    assert _read(FLASH_PIPELINE_YAHOO=text).yahoo_tickers == pairs
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("AAPL", "ticker '' for AAPL"),
+        ("AAPL=", "ticker '' for AAPL"),
+        ("=AAPL", "symbol ''"),
+        ("AAPL=AAPL,", "symbol ''"),
+        ("spx=^GSPC", "symbol 'spx'"),
+        ("A=A", "symbol 'A'"),
+        ("SPX=^gspc", "ticker '^gspc' for SPX"),
+        ("SPX=../quote", "ticker '../quote' for SPX"),
+        ("SPX=..", "ticker '..' for SPX"),
+        ("SPX=A B", "ticker 'A B' for SPX"),
+        ("SPX=" + "A" * 25, "ticker 'AAAA"),
+        ("SPX=^GSPC,SPX=SPY", "names 'SPX' more than once"),
+        ("SPX=^GSPC,SPY=^GSPC", "names '^GSPC' more than once"),
+    ],
+)
+def test_a_ticker_that_cannot_be_used_is_named(text, words):
+    with pytest.raises(InvalidSetting, match="FLASH_PIPELINE_YAHOO") as caught:
+        _read(FLASH_PIPELINE_YAHOO=text)
+    assert words in str(caught.value)
+
+
+def test_yahoo_is_the_real_one_beside_a_real_exchange():
+    assert _read(FLASH_PIPELINE_BYBIT_URL="https://api.bybit.com").yahoo_urls == YAHOO_URLS
+
+
+def test_yahoo_is_the_embedded_one_beside_the_embedded_exchange():
+    assert _read().yahoo_urls == ()
+
+
+def test_hosts_of_yahoo_are_kept_as_they_are():
+    hosts = _read(FLASH_PIPELINE_YAHOO_URL="http://127.0.0.1:8900/, https://b").yahoo_urls
+    assert hosts == ("http://127.0.0.1:8900", "https://b")
+
+
+def test_a_url_of_yahoo_that_cannot_be_used_is_named_with_its_variable():
+    with pytest.raises(InvalidSetting, match=r"FLASH_PIPELINE_YAHOO_URL='ftp://x' is no URL"):
+        _read(FLASH_PIPELINE_YAHOO_URL="ftp://x")
 
 
 def test_a_home_is_made_and_left_empty(tmp_path):

@@ -4,7 +4,9 @@
     works.py       what is timed: attention calls, training steps, models and their data
     flops.py       floating-point operations, counted
     hardware.py    what it ran on
-    goals.py kernels.py throughput.py recompute.py chapter.py feasibility.py growth.py   the parts
+    goals.py year.py kernels.py throughput.py recompute.py chapter.py feasibility.py growth.py
+                   the parts
+    kernels_table.py   the table that `auto` goes by, out of a result
     tables.py      results as Markdown, for the terminal and the documents alike
     plots.py       results as pictures
     suite.py       runs parts and writes what they found

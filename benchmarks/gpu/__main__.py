@@ -1,7 +1,6 @@
 """The suite's command: `python -m benchmarks.gpu --help`."""
 
 import argparse
-import json
 import subprocess
 import sys
 import warnings
@@ -11,7 +10,16 @@ from pathlib import Path
 import torch
 
 from benchmarks import windows
-from benchmarks.gpu import chapter, feasibility, goals, growth, kernels, recompute, throughput
+from benchmarks.gpu import (
+    chapter,
+    feasibility,
+    goals,
+    growth,
+    kernels,
+    kernels_table,
+    recompute,
+    throughput,
+)
 from benchmarks.gpu.bench import Bench, DeviceLost
 from benchmarks.gpu.part import Part
 from benchmarks.gpu.suite import Result, run_parts
@@ -33,8 +41,6 @@ PARTS: tuple[Part, ...] = tuple(
 )
 """In the order of their worth, should the time run out."""
 
-SPEEDS = Path("flash_pipeline/model/speeds.json")
-
 _RESULTS = Path("benchmarks/results")
 
 
@@ -51,24 +57,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.")
     try:
         with fitting_threads(full_recipe().model.d_model):
-            run_parts(parts, bench, options.out, options.minutes)
+            run_parts(parts, bench, options.out, options.minutes, missing=options.missing)
     except DeviceLost as error:
         print(f"the GPU was lost ({error}): the parts after it go on in a new process")
         return _go_on(parts, bench, options)
     if bench.failed:
         print(f"broke off: {', '.join(bench.failed)}")
-    written = write_speeds(bench.results, options.write_speeds) if options.write_speeds else 0
+    written = _write_speeds(bench.results, options.write_speeds) if options.write_speeds else 0
     return 1 if bench.failed else written
 
 
-def write_speeds(results: Sequence[Result], path: Path) -> int:
+def _write_speeds(results: Sequence[Result], path: Path) -> int:
     """Write the table that `auto` reads from what `kernels` measured; return the exit code."""
     for result in results:
         if result["theme"] == kernels.PART.name:
-            table = kernels.speeds(result["rows"], result["hardware"], result["versions"])
-            path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-            print(f"wrote {len(table['rows'])} rows to {path}")
-            return 0
+            return kernels_table.write(result, path)
     print("no speeds to write: the part `kernels` was not run")
     return 2
 
@@ -77,7 +80,7 @@ def _go_on(parts: Sequence[Part], bench: Bench, options: argparse.Namespace) -> 
     """Run the parts that this process has not begun in a new one; return its exit code, or 1."""
     begun = [result["theme"] for result in bench.results]
     if options.write_speeds and kernels.PART.name in begun:
-        write_speeds(bench.results, options.write_speeds)
+        _write_speeds(bench.results, options.write_speeds)
     left = [part for part in parts if part.name not in begun]
     if not left:
         return 1
@@ -85,6 +88,8 @@ def _go_on(parts: Sequence[Part], bench: Bench, options: argparse.Namespace) -> 
     command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(options.out)]
     command += ["--only", ",".join(part.name for part in left)]
     command += ["--minutes", str(options.minutes * share)]
+    command += ["--missing"] if options.missing else []
+    command += ["--windows", str(options.windows)] if options.windows else []
     if options.write_speeds and kernels.PART in left:
         command += ["--write-speeds", str(options.write_speeds)]
     return subprocess.run(command, check=False).returncode or 1
@@ -108,14 +113,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", type=_names, metavar="A,B", help=f"parts to run, of {parts}")
     parser.add_argument("--out", type=Path, default=_RESULTS, help="folder of the results")
     parser.add_argument("--minutes", type=float, default=6.0, help="time for all parts together")
+    parser.add_argument(
+        "--missing",
+        action="store_true",
+        help="measure only what the stored results of this day lack, and add it to them",
+    )
     parser.add_argument("--windows", type=Path, help="stored windows for the part `windows`")
     parser.add_argument(
         "--write-speeds",
         type=Path,
         nargs="?",
-        const=SPEEDS,
+        const=kernels_table.SPEEDS,
         metavar="FILE",
-        help=f"also write the table that `auto` reads, by default {SPEEDS}",
+        help=f"also write the table that `auto` reads, by default {kernels_table.SPEEDS}",
     )
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
     return parser

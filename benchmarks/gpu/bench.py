@@ -10,7 +10,7 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,12 @@ OUT_OF_MEMORY = "out of memory"
 REFUSED = "refused"
 NOT_RUN = "not run"
 """How notes begin: the device's memory, what a backend cannot honour, no time."""
+
+LEFT_OUT = "left out"
+"""Of what is not measured by intention."""
+
+LATE = f"{NOT_RUN}: the time for this part was used up"
+"""The note of what a later run may still measure."""
 
 _LOST_BY = 1.3  # a rival slower by this factor is timed once, where a call takes long
 _LONG_S = 0.05
@@ -91,6 +97,8 @@ class Bench:
     """What the parts run so far have found."""
     failed: list[str] = field(default_factory=list)
     """Names of parts that broke off, by a fault of their own."""
+    stored: Sequence[Row] = ()
+    """Rows of the part at hand that an earlier run has measured and this one is to keep."""
 
     @property
     def cuda(self) -> bool:
@@ -127,6 +135,26 @@ class Bench:
             self.memo[key] = value
         return value
 
+    def known(self, head: Row) -> Row | None:
+        """Return the stored row that has these values, where it is settled."""
+        for row in self.stored:
+            if settled(row) and head.items() <= row.items():
+                return row
+        return None
+
+    def row(self, head: Row, measure: Callable[[], Row]) -> Row:
+        """Return the row that a head names: as it is stored, else as it is measured now.
+
+        Parameters
+        ----------
+        head : dict
+            What tells the row from every other one of its part.
+        measure : callable
+            Returns the rest of it.
+        """
+        known = self.known(head)
+        return head | measure() if known is None else known
+
     def attempt(
         self,
         make: Callable[[], Work],
@@ -152,7 +180,7 @@ class Bench:
             If the GPU is not usable after the failure.
         """
         if self.late:
-            return Measured(note=f"{NOT_RUN}: the time for this part was used up")
+            return Measured(note=LATE)
         self.free()
         note = ""
         try:
@@ -253,6 +281,12 @@ class Bench:
         except RuntimeError as error:
             if OUT_OF_MEMORY not in str(error).lower():
                 raise DeviceLost(note) from error
+
+
+def settled(row: Row) -> bool:
+    """Say whether a row needs no other run: it has figures, or the hardware has none to give."""
+    note = str(row.get("note", ""))
+    return not note or note == OUT_OF_MEMORY or note.startswith(REFUSED)
 
 
 def explain(error: BaseException) -> str:

@@ -66,15 +66,26 @@ def _rows(bench: Bench) -> Iterator[Row]:
         for backend in _backends(bench):
             shape = Attention(1, length, n_heads, head_size)
             for phase in _MEMORY_PHASES:
-                yield {"table": "memory"} | _row(bench, shape, backend, phase)
+                yield _row(bench, "memory", shape, backend, phase)
     for length in speed:
         for backend in _backends(bench):
             shape = Attention(max(1, _tokens(bench) // length), length, n_heads, head_size)
             for phase in _SPEED_PHASES:
-                yield {"table": "speed"} | _row(bench, shape, backend, phase)
+                yield _row(bench, "speed", shape, backend, phase)
 
 
-def _row(bench: Bench, shape: Attention, backend: str, phase: Phase) -> Row:
+def _row(bench: Bench, table: str, shape: Attention, backend: str, phase: Phase) -> Row:
+    head = {
+        "table": table,
+        "phase": phase,
+        "length": shape.length,
+        "batch": shape.batch,
+        "backend": backend,
+    }
+    return bench.row(head, lambda: _measure(bench, shape, backend, phase))
+
+
+def _measure(bench: Bench, shape: Attention, backend: str, phase: Phase) -> Row:
     measured = bench.attempt(lambda: shape.work(bench, backend, phase), setup_counts=False)
     counted = attention_flops(
         shape.batch,
@@ -85,14 +96,7 @@ def _row(bench: Bench, shape: Attention, backend: str, phase: Phase) -> Row:
         forward=phase != "backward",
         backward=phase != "forward",
     )
-    return {
-        "phase": phase,
-        "length": shape.length,
-        "batch": shape.batch,
-        "backend": backend,
-        **measured.row(),
-        **throughput(measured, shape.batch * shape.length, counted),
-    }
+    return measured.row() | throughput(measured, shape.batch * shape.length, counted)
 
 
 def _tables(rows: Sequence[Row]) -> list[Table]:
@@ -167,7 +171,7 @@ PART = Part(
     "The chapter's memory and speed tables",
     _configuration,
     ATTENTION_FORMULA,
-    18,
+    20,
     _rows,
     _tables,
 )

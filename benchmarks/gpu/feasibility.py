@@ -1,9 +1,10 @@
 """The chapter's feasibility table: which lengths can be trained with which attention.
 
-A training step of the chapter's model at its four configurations, a window being rounded up to
-whole tiles of 64 bars. Where a batch does not fit, a single window is tried.
+A training step of the chapter's model at its four configurations. Where a batch does not fit, a
+single window is tried.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from benchmarks.gpu.flops import STEP_FORMULA
 from benchmarks.gpu.part import Part
 from benchmarks.gpu.tables import NOTHING, Table, distinct, find, note_cell, number
 from benchmarks.gpu.works import chapter_config, described, train_row
-from flash_pipeline.model.config import AttentionName
+from flash_pipeline.model.config import AttentionName, ModelConfig
 
 CASES: tuple[tuple[str, int, str, str], ...] = (
     ("1 month hourly", 720, "feasible", "fast"),
@@ -41,8 +42,6 @@ CPU_FORMS: dict[str, tuple[AttentionName, bool]] = {
 }
 """Columns without a GPU."""
 
-_TILE = 64
-
 
 def _batch(bench: Bench) -> int:
     return bench.pick(16, 1, 2)
@@ -54,21 +53,20 @@ def _cases(bench: Bench) -> tuple[tuple[str, int, str, str], ...]:
 
 def _rows(bench: Bench) -> Iterator[Row]:
     for name, steps, standard, flash in _cases(bench):
-        length = -(-steps // _TILE) * _TILE
+        words = {"chapter_standard": standard, "chapter_flash": flash}
         for form, (attention, autocast) in (FORMS if bench.cuda else CPU_FORMS).items():
             # cuDNN and flash-attn-4 have no dropout; alike for all, so that they compare.
-            config = chapter_config(bench, length, attention=attention, dropout=0.0)
-            row = train_row(bench, config, _batch(bench), autocast=autocast)
-            if row["note"] == OUT_OF_MEMORY:
-                row = train_row(bench, config, 1, autocast=autocast)
-            yield (
-                {"case": name, "steps": steps, "backend": form}
-                | row
-                | {
-                    "chapter_standard": standard,
-                    "chapter_flash": flash,
-                }
-            )
+            config = chapter_config(bench, steps, attention=attention, dropout=0.0)
+            head = {"case": name, "steps": steps, "backend": form, "length": steps}
+            yield bench.row(head, functools.partial(_step, bench, config, autocast)) | words
+
+
+def _step(bench: Bench, config: ModelConfig, autocast: bool) -> Row:
+    """Return the row of a step on a batch, else on a single window."""
+    row = train_row(bench, config, _batch(bench), autocast=autocast)
+    if row["note"] == OUT_OF_MEMORY:
+        row = train_row(bench, config, 1, autocast=autocast)
+    return row
 
 
 def _tables(rows: Sequence[Row]) -> list[Table]:

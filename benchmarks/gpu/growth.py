@@ -1,5 +1,6 @@
 """How time and memory grow with length: attention alone, and a whole training step."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -48,7 +49,10 @@ def _rows(bench: Bench) -> Iterator[Row]:
                 if backend in spent:
                     yield _skipped(work, length, backend)
                     continue
-                row = _measure(bench, work, length, backend, best)
+                head = {"work": work, "length": length, "backend": backend}
+                row = bench.row(
+                    head, functools.partial(_measure, bench, work, length, backend, best)
+                )
                 if row["note"] == OUT_OF_MEMORY:
                     spent.add(backend)
                 best = min(filter(None, (best, row["ms"])), default=None)
@@ -56,11 +60,10 @@ def _rows(bench: Bench) -> Iterator[Row]:
 
 
 def _measure(bench: Bench, work: str, length: int, backend: str, best: float | None) -> Row:
-    head = {"work": work, "length": length, "backend": backend}
     if work == "step":
         attention: AttentionName = "reference" if backend == STANDARD else backend  # type: ignore[assignment]
         config = recipe_config(bench, length, attention=attention, **_sizes(bench))
-        return head | train_row(bench, config, 1)
+        return train_row(bench, config, 1)
     sizes = _sizes(bench)
     n_heads = sizes["n_heads"]
     head_size = sizes["d_model"] // n_heads
@@ -69,7 +72,7 @@ def _measure(bench: Bench, work: str, length: int, backend: str, best: float | N
         lambda: shape.work(bench, backend, "both"), setup_counts=False, rival_ms=best
     )
     counted = attention_flops(1, length, n_heads, head_size, "causal")
-    return head | measured.row() | throughput(measured, length, counted)
+    return measured.row() | throughput(measured, length, counted)
 
 
 def _skipped(work: str, length: int, backend: str) -> Row:
@@ -122,7 +125,7 @@ PART = Part(
     "Growth with length",
     _configuration,
     f"{ATTENTION_FORMULA}. {STEP_FORMULA}",
-    45,
+    40,
     _rows,
     _tables,
 )

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.gpu.bench import Row
-from benchmarks.gpu.tables import distinct, number
+from benchmarks.gpu.goals import in_order
+from benchmarks.gpu.tables import distinct, find, note_cell, number
 
 mpl.use("agg")
 
@@ -73,12 +74,14 @@ def _lines(
         known = [(x, y) for x, y in points if y]
         if known:
             color = COLORS.get(str(name), _INK)
-            axes.plot(*zip(*known, strict=True), "o-", ms=4, lw=1.6, color=color, label=str(name))
+            style = "o--" if name == "sdpa" else "o-"  # it runs one of the others, and hides it
+            axes.plot(*zip(*known, strict=True), style, ms=4, lw=1.6, color=color, label=str(name))
     axes.set_xscale("log", base=2)
     if axes.lines:
         _plain_log(axes, "y")
-    lengths = sorted({row["length"] for row in rows})
+    lengths = sorted({row["length"] for row in rows}) or [1]
     axes.set_xticks(lengths, [f"{x:,}" for x in lengths], rotation=30, ha="right")
+    axes.set_xlim(lengths[0] / 1.4, lengths[-1] * 1.4)
     axes.xaxis.set_minor_locator(NullLocator())
 
 
@@ -89,8 +92,13 @@ def _plain_log(axes: Axes, which: Literal["x", "y"]) -> None:
     low, high = axis.get_data_interval()
     close = low > 0 and high < 300 * low
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if close else (1,)))
-    axis.set_major_formatter(FuncFormatter(lambda x, _: number(x)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: _tick(x)))
     axis.set_minor_locator(NullLocator())
+
+
+def _tick(value: float) -> str:
+    """Return a tick's figure, short enough to stand beside the next one."""
+    return f"{value / 1e6:g} M" if value >= 1e6 else number(value)
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
@@ -108,30 +116,33 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
 def _bars(
     axes: Axes,
     groups: Sequence[str],
-    series: Mapping[str, Sequence[float | None]],
+    series: Mapping[str, Sequence[float | str]],
     log: bool = True,
 ) -> None:
-    """Draw groups of bars; a missing value leaves its place empty with a cross."""
+    """Draw groups of bars; where there is none, words stand in its place."""
     width = 0.8 / max(1, len(series))
     for i, (name, values) in enumerate(series.items()):
         places = [g + (i - (len(series) - 1) / 2) * width for g in range(len(groups))]
         color = COLORS.get(name)
-        known = [(x, y) for x, y in zip(places, values, strict=True) if y]
-        missing = [x for x, y in zip(places, values, strict=True) if not y]
+        known = [(x, y) for x, y in zip(places, values, strict=True) if not isinstance(y, str)]
         xs, ys = zip(*known, strict=True) if known else ((), ())
         bars = axes.bar(xs, ys, width * 0.92, label=name, color=color)
-        low = axes.get_xaxis_transform()
-        axes.plot(missing, [0.02] * len(missing), "x", color=_INK, ms=5, transform=low)
         axes.bar_label(bars, [number(y) for y in ys], fontsize=6, padding=1)
-    if log and any(known for values in series.values() for known in values):
+        for x, words in zip(places, values, strict=True):
+            if isinstance(words, str):
+                low = axes.get_xaxis_transform()
+                style: dict[str, Any] = {"rotation": 90, "fontsize": 7, "color": _INK}
+                axes.text(x, 0.02, words, ha="center", va="bottom", transform=low, **style)
+    if log and axes.patches:
         _plain_log(axes, "y")
     axes.xaxis.grid(visible=False)
     axes.set_xticks(range(len(groups)), groups, fontsize=8)
+    axes.set_xlim(-0.6, len(groups) - 0.4)
 
 
 def _chapter(rows: Sequence[Row]) -> Figure:
-    figure = _figure(10, 4.8)
-    left, right = figure.subplots(1, 2)
+    figure = _figure(12, 4.8)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.7))
     memory = [row for row in rows if row["table"] == "memory" and row["phase"] == "both"]
     _axes(left, "Memory beyond the operands, one window", "length", "MiB")
     _lines(left, memory, lambda row: (row["peak_gib"] or 0) * 1024)
@@ -141,7 +152,7 @@ def _chapter(rows: Sequence[Row]) -> Figure:
         str(name): [_value(speed, "ms", phase=p, length=t, backend=name) for p, t in cases]
         for (name,) in distinct(speed, "backend")
     }
-    _axes(right, "Time; crosses: not measured", "", "ms")
+    _axes(right, "Time", "", "ms")
     _bars(right, [f"{p}\n{t:,}" for p, t in cases], series)
     _legend(figure, [left, right])
     return figure
@@ -149,16 +160,24 @@ def _chapter(rows: Sequence[Row]) -> Figure:
 
 def _feasibility(rows: Sequence[Row]) -> Figure:
     figure = _figure(11, 4.8)
-    axes = _axes(figure.subplots(), "Training step; crosses: not trained", "", "ms")
-    cases = distinct(rows, "case", "steps")
     full = max(row["batch"] for row in rows)
+    axes = _axes(figure.subplots(), f"Training step of {full} windows", "", "ms")
+    cases = distinct(rows, "case", "steps")
     series = {
-        str(name): [_value(rows, "ms", case=case, backend=name, batch=full) for case, _ in cases]
+        str(name): [_feasible(rows, full, case=case, backend=name) for case, _ in cases]
         for (name,) in distinct(rows, "backend")
     }
     _bars(axes, [f"{case}\n({steps:,})" for case, steps in cases], series)
     _legend(figure, [axes])
     return figure
+
+
+def _feasible(rows: Sequence[Row], batch: int, **wanted: object) -> float | str:
+    """Return the time of a full batch; where only one window was trained, those words."""
+    row = find(rows, **wanted)
+    if row is not None and row["ms"] and row["batch"] < batch:
+        return f"out of memory; 1 window: {number(row['ms'], 'ms')}"
+    return _value(rows, "ms", **wanted)
 
 
 def _growth(rows: Sequence[Row]) -> Figure:
@@ -176,18 +195,21 @@ def _growth(rows: Sequence[Row]) -> Figure:
 
 
 def _kernels(rows: Sequence[Row]) -> Figure:
-    spans, heads = distinct(rows, "span"), distinct(rows, "heads", "head_size")
+    timed = [row for row in rows if row["ms"]] or rows
+    spans = [span for span in ("causal", "sliding", "full") if find(timed, span=span)]
+    heads = sorted({(row["head_size"], row["heads"]) for row in timed})
     figure = _figure(3.6 * len(heads), 2.6 * len(spans) + 0.9)
     grid = figure.subplots(len(spans), len(heads), squeeze=False)
-    for i, (span,) in enumerate(spans):
-        for j, (n_heads, size) in enumerate(heads):
-            chosen = [
-                row
-                for row in rows
-                if row["span"] == span and row["heads"] == n_heads and row["head_size"] == size
-            ]
+    for i, span in enumerate(spans):
+        for j, (size, n_heads) in enumerate(heads):
+            chosen = [row for row in rows if row["span"] == span and row["head_size"] == size]
             axes = _axes(grid[i][j], f"{span}, {n_heads} heads x {size}", "length", "TFLOP/s")
             _lines(axes, chosen, lambda row: row["tflops"])
+            if not axes.lines:
+                axes.set_axis_off()
+                axes.text(
+                    0.5, 0.5, "not run yet", ha="center", color=_INK, transform=axes.transAxes
+                )
     _legend(figure, list(grid.flat))
     return figure
 
@@ -209,11 +231,10 @@ def _throughput(rows: Sequence[Row]) -> Figure:
 
 
 def _goals(rows: Sequence[Row]) -> Figure:
-    works = [work for (work,) in distinct(rows, "work")]
-    timed = sorted((row for row in rows if row["ms"]), key=lambda row: works.index(row["work"]))
+    timed = [row for row in in_order(rows) if row["ms"]]
     figure = _figure(10, 0.3 * len(timed) + 1.6)
     axes = _axes(figure.subplots(), "", "ms (green: goal met, red: missed, grey: no goal)", "")
-    names = [f"{row['work']}: {row['variant']}" for row in timed]
+    names = [_goal_name(row, timed) for row in timed]
     tints = {True: _MET, False: _MISSED, None: "#b8b8b8"}
     labels = [
         number(row["ms"], "ms") + (f" (goal {row['goal']})" if row["goal"] else "") for row in timed
@@ -224,6 +245,13 @@ def _goals(rows: Sequence[Row]) -> Figure:
         _plain_log(axes, "x")
     axes.margins(x=0.25)
     return figure
+
+
+def _goal_name(row: Row, rows: Sequence[Row]) -> str:
+    """Return a label that no other row has: where two would share it, their shapes are added."""
+    alike = [each for each in rows if each["work"] == row["work"]]
+    shared = sum(each["variant"] == row["variant"] for each in alike) > 1
+    return f"{row['work']}: {row['variant']}" + (f" ({row['shape']})" if shared else "")
 
 
 def _recompute(rows: Sequence[Row]) -> Figure:
@@ -242,7 +270,7 @@ def _recompute(rows: Sequence[Row]) -> Figure:
 
 
 def _windows(rows: Sequence[Row]) -> Figure:
-    figure = _figure(9, 3.6)
+    figure = _figure(11, 0.3 * len(rows) + 1.6)
     left, right = figure.subplots(1, 2)
     written = [row for row in rows if row["work"] == "write"]
     cut = [row for row in rows if row["work"] == "cut"]
@@ -277,12 +305,13 @@ def _horizontal(
     axes.margins(x=0.18)
 
 
-def _value(rows: Sequence[Row], field: str, **wanted: object) -> float | None:
-    for row in rows:
-        if all(row.get(name) == value for name, value in wanted.items()):
-            found: float | None = row[field]
-            return found
-    return None
+def _value(rows: Sequence[Row], field: str, **wanted: object) -> float | str:
+    """Return a figure of the row with these values; where there is none, why."""
+    row = find(rows, **wanted)
+    if row is None:
+        return ""
+    found: float | None = row[field]
+    return note_cell(row["note"]) if found is None else found
 
 
 PLOTS: dict[str, Callable[[Sequence[Row]], Figure]] = {

@@ -1,5 +1,6 @@
 """Recomputing activations in the backward pass instead of keeping them: what it costs and saves."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,8 +17,9 @@ def _rows(bench: Bench) -> Iterator[Row]:
     for batch, length in (small, long):
         config = recipe_config(bench, length)
         for recompute in (False, True):
-            row = train_row(bench, config, batch, recompute=recompute)
-            yield {"recompute": recompute} | row
+            head = {"recompute": recompute, "batch": batch, "length": length}
+            measure = functools.partial(train_row, bench, config, batch, recompute=recompute)
+            yield bench.row(head, measure)
 
 
 def _tables(rows: Sequence[Row]) -> list[Table]:
@@ -44,5 +46,5 @@ def _configuration(bench: Bench) -> dict[str, Any]:
 
 
 PART = Part(
-    "recompute", "Activation checkpointing", _configuration, STEP_FORMULA, 15, _rows, _tables
+    "recompute", "Activation checkpointing", _configuration, STEP_FORMULA, 5, _rows, _tables
 )

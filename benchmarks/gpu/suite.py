@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.bench import LEAST_RUNS, WARM_UP, Bench, DeviceLost, Row
+from benchmarks.gpu.bench import LEAST_RUNS, WARM_UP, Bench, DeviceLost, Row, settled
 from benchmarks.gpu.hardware import driver, hardware_name, slug, versions
 from benchmarks.gpu.part import Part
 
@@ -18,7 +18,14 @@ Result = dict[str, Any]
 """What a part found, as it is stored."""
 
 
-def run_parts(parts: Sequence[Part], bench: Bench, out: Path, minutes: float | None = None) -> None:
+def run_parts(
+    parts: Sequence[Part],
+    bench: Bench,
+    out: Path,
+    minutes: float | None = None,
+    *,
+    missing: bool = False,
+) -> None:
     """Run parts, print their tables and write a result and a plot of each.
 
     Parameters
@@ -31,6 +38,9 @@ def run_parts(parts: Sequence[Part], bench: Bench, out: Path, minutes: float | N
         Folder of the results.
     minutes : float or None
         Time for all of them, shared out by their `seconds`; None for no limit.
+    missing : bool
+        Whether rows that the stored result of this day has measured are kept as they are, where
+        it is of this hardware and these versions.
 
     Raises
     ------
@@ -46,26 +56,34 @@ def run_parts(parts: Sequence[Part], bench: Bench, out: Path, minutes: float | N
             spent += part.seconds
             if minutes is not None:
                 bench.deadline = start + 60 * minutes * spent / total
-            _run(part, bench, out)
+            _run(part, bench, out, missing=missing)
     finally:
         gc.unfreeze()
 
 
-def _run(part: Part, bench: Bench, out: Path) -> None:
+def _run(part: Part, bench: Bench, out: Path, *, missing: bool) -> None:
     """Run a part; whatever ends it, what it measured is written and printed."""
     rows: list[Row] = []
     began = time.monotonic()
+    before = _stored(part, bench, out) if missing else None
+    bench.stored = before["rows"] if before else ()
+    complete = False
     try:
         for row in part.rows(bench):
             rows.append(row)
-            print(f"  {part.name}: {_brief(row)}", flush=True)
+            if row not in bench.stored:
+                print(f"  {part.name}: {_brief(row)}", flush=True)
+        complete = True
     except DeviceLost:
         raise
     except Exception:  # noqa: BLE001  (the parts after it can still be measured)
         traceback.print_exc()
         bench.failed.append(part.name)
     finally:
-        result = _result(part, bench, rows, time.monotonic() - began)
+        if not complete:
+            rows += [row for row in bench.stored if settled(row) and row not in rows]
+        spent = time.monotonic() - began + (before["seconds"] if before else 0)
+        result = _result(part, bench, rows, spent)
         bench.results.append(result)
         if rows:
             _show(result, part, bench, save(result, out))
@@ -103,9 +121,28 @@ def describe(result: Result, part: Part) -> str:
 
 def save(result: Result, out: Path) -> Path:
     """Write a result as `theme_hardware_date.json` and return the file."""
-    path = out / f"{result['theme']}_{slug(result['hardware'])}_{result['date']}.json"
+    path = _path(result, out)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def _stored(part: Part, bench: Bench, out: Path) -> Result | None:
+    """Return this day's result of a part, measured at these sizes on just what is measured now."""
+    now = _result(part, bench, [], 0.0)
+    path = _path(now, out)
+    if not path.is_file():
+        return None
+    stored: Result = json.loads(path.read_text(encoding="utf-8"))
+    same = ("hardware", "driver", "versions", "scale")
+    others = [name for name in same if stored[name] != now[name]]
+    if others:
+        print(f"{path.name} is of other {', '.join(others)}: {part.name} is measured afresh")
+        return None
+    return stored
+
+
+def _path(result: Result, out: Path) -> Path:
+    return out / f"{result['theme']}_{slug(result['hardware'])}_{result['date']}.json"
 
 
 def _result(part: Part, bench: Bench, rows: list[Row], seconds: float) -> Result:

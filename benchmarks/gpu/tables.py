@@ -8,6 +8,9 @@ from benchmarks.gpu.bench import Row
 NOTHING = "-"
 """Of a cell that was not asked for."""
 
+ONCE = "†"
+"""Behind a time that is not a median: the call was timed once."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -19,16 +22,25 @@ class Table:
     """Names of the columns."""
     cells: Sequence[Sequence[str]]
     """Rows of text."""
+    note: str = ""
+    """What stands below it."""
 
     def markdown(self) -> str:
-        """Return the table, its columns padded so that it reads as plain text too."""
+        """Return the table, its columns padded so that it reads as plain text too.
+
+        Without a row there is no table, only title and note.
+        """
+        parts = [f"**{self.title}**"] if self.title else []
+        parts += ["\n".join(self._lines())] if self.cells else []
+        return "\n\n".join([*parts, self.note] if self.note else parts)
+
+    def _lines(self) -> list[str]:
         widths = [
             max(3, *(len(line[i]) for line in [self.header, *self.cells]))
             for i in range(len(self.header))
         ]
         rule = ["-" * width for width in widths]
-        lines = [_line(line, widths) for line in [self.header, rule, *self.cells]]
-        return "\n".join([f"**{self.title}**", "", *lines] if self.title else lines)
+        return [_line(line, widths) for line in [self.header, rule, *self.cells]]
 
 
 def number(value: float | None, unit: str = "") -> str:
@@ -57,7 +69,7 @@ def time_cell(row: Row | None) -> str:
         return NOTHING
     if row["ms"] is None:
         return note_cell(row["note"])
-    return number(row["ms"])
+    return number(row["ms"]) + (ONCE if row.get("runs") == 1 else "")
 
 
 def memory_cell(row: Row | None) -> str:
@@ -76,6 +88,17 @@ def note_cell(note: str) -> str:
     ('refused', 'out of memory', '-')
     """
     return note.partition(":")[0] or NOTHING
+
+
+def not_run(names: Sequence[str]) -> str:
+    """Return the note on rows that a table leaves out, since there was no time for them.
+
+    Examples
+    --------
+    >>> not_run(["8 x 32", "4 x 64"]), not_run([])
+    ('Not run yet: 8 x 32; 4 x 64.', '')
+    """
+    return f"Not run yet: {'; '.join(names)}." if names else ""
 
 
 def find(rows: Sequence[Row], **wanted: object) -> Row | None:

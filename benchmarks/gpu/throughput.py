@@ -10,36 +10,38 @@ from benchmarks.gpu.flops import STEP_FORMULA, forward_flops
 from benchmarks.gpu.part import Part
 from benchmarks.gpu.tables import Table, million, number, time_cell
 from benchmarks.gpu.works import (
+    PROJECT,
+    RECIPE,
     SEED,
+    Form,
     backend_of,
     chapter_config,
     described,
+    full_config,
     recipe_config,
+    step_head,
     throughput,
     train_row,
 )
 from flash_pipeline.model.config import ModelConfig
 from flash_pipeline.model.trader import FlashAttentionTrader
 
-_OWN = "project's form"
-
 
 def matmul_tflops(bench: Bench) -> Row:
     """Return the row of a square matrix product in bf16: the peak that MFU is a share of."""
-    return bench.once("matmul", lambda: _matmul(bench))
-
-
-def _matmul(bench: Bench) -> Row:
     size = bench.pick(8192, 1024, 64)
+    head = {"work": f"matrix product {size:,}^3", "dtype": str(bench.dtype).removeprefix("torch.")}
+    return bench.row(head, lambda: _matmul(bench, size)) | {"mfu": None}
 
+
+def _matmul(bench: Bench, size: int) -> Row:
     def make() -> Work:
         a, b = (torch.randn(size, size, device=bench.device).to(bench.dtype) for _ in range(2))
         out = torch.empty_like(a)
         return lambda: torch.mm(a, b, out=out)
 
     measured = bench.attempt(make)
-    row = {"work": f"matrix product {size:,}^3", "dtype": str(bench.dtype).removeprefix("torch.")}
-    return row | measured.row() | throughput(measured, 0, 2.0 * size**3) | {"mfu": None}
+    return measured.row() | throughput(measured, 0, 2.0 * size**3)
 
 
 def _rows(bench: Bench) -> Iterator[Row]:
@@ -49,24 +51,29 @@ def _rows(bench: Bench) -> Iterator[Row]:
     batch = bench.pick(16, 4, 2)
     chapter = chapter_config(bench, length)
     yield _train(bench, peak, "chapter's model, eager", chapter, batch)
-    own = recipe_config(bench, length)
-    window = (length - 1) // own.n_layers + 1
-    sliding = recipe_config(bench, length, span="sliding", window=window)
+    own, recipe = recipe_config(bench, length), full_config(bench, length)
     long_own = recipe_config(bench, long)
-    for name, config in ((_OWN, own), (f"{_OWN}, sliding", sliding), (_OWN, long_own)):
+    for name, config in ((PROJECT, own), (RECIPE, recipe), (PROJECT, long_own)):
         yield _train(bench, peak, name, config, batch)
-    yield _infer(bench, peak, "chapter's model", chapter, 4 * batch)
-    yield _infer(bench, peak, _OWN, own, 4 * batch)
-    yield _infer(bench, peak, f"{_OWN}, sliding", sliding, 4 * batch)
+    for name, config in (("chapter's model", chapter), (PROJECT, own), (RECIPE, recipe)):
+        yield _infer(bench, peak, name, config, 4 * batch)
 
 
 def _train(bench: Bench, peak: Row, name: str, config: ModelConfig, batch: int) -> Row:
-    captured = config.supervision == "dense"
-    row = train_row(bench, config, batch, form="captured" if captured else "eager")
-    return {"work": f"train: {name}"} | row | _mfu(row, peak)
+    form: Form = "captured" if config.supervision == "dense" else "eager"
+    head = {"work": f"train: {name}", "batch": batch, "length": config.max_seq_len}
+    head |= step_head(form)
+    row = bench.row(head, lambda: train_row(bench, config, batch, form=form))
+    return row | _mfu(row, peak)
 
 
 def _infer(bench: Bench, peak: Row, name: str, config: ModelConfig, batch: int) -> Row:
+    head = {"work": f"predict: {name}", "batch": batch, "length": config.max_seq_len}
+    row = bench.row(head, lambda: _predict(bench, config, batch))
+    return row | _mfu(row, peak)
+
+
+def _predict(bench: Bench, config: ModelConfig, batch: int) -> Row:
     used: list[str] = []
 
     def make() -> Work:
@@ -83,17 +90,13 @@ def _infer(bench: Bench, peak: Row, name: str, config: ModelConfig, batch: int) 
 
     length = config.max_seq_len
     measured = bench.attempt(make)
-    row = {
-        "work": f"predict: {name}",
-        "batch": batch,
-        "length": length,
+    return {
         "form": "eager",
         "dtype": "bf16" if bench.cuda else "float32",
         "attention": used[0] if used else config.attention,
         **measured.row(),
         **throughput(measured, batch * length, forward_flops(config, batch, length)),
     }
-    return row | _mfu(row, peak)
 
 
 def _mfu(row: Row, peak: Row) -> Row:
@@ -125,9 +128,11 @@ def _tables(rows: Sequence[Row]) -> list[Table]:
 def _configuration(bench: Bench) -> dict[str, Any]:
     return {
         "chapter's model": described(chapter_config(bench, 2048), max_seq_len="the length"),
-        _OWN: described(recipe_config(bench, 2048), max_seq_len="the length"),
+        PROJECT: described(recipe_config(bench, 2048), max_seq_len="the length"),
         "training": "forward, backward, gradient clipping, AdamW; `captured`: compiled and "
-        "captured as a CUDA graph, the batch cut from the resident panel inside it",
+        "captured as a CUDA graph, another batch cut from the resident panel inside it each time, "
+        "the weights' average moved along",
+        RECIPE: "the model, batch and step of `full_recipe()`",
         "inference": "predictions of the last bar, from windows on the device",
         "MFU": "of the rate of the first row, measured in the same run",
     }
@@ -138,7 +143,7 @@ PART = Part(
     "Throughput and model FLOP utilisation",
     _configuration,
     STEP_FORMULA,
-    40,
+    15,
     _rows,
     _tables,
 )

@@ -4,6 +4,7 @@ Shape letters: B batch rows, T bars, H heads, D head size, I inputs per bar, S s
 """
 
 import dataclasses
+import itertools
 import math
 import tempfile
 from pathlib import Path
@@ -20,23 +21,29 @@ from flash_pipeline.market import Interval
 from flash_pipeline.model.attention import attend
 from flash_pipeline.model.config import ModelConfig, SpanName
 from flash_pipeline.model.trader import FlashAttentionTrader
+from flash_pipeline.training.ema import WeightAverage
 from flash_pipeline.training.optimizer import make_optimizer
 from flash_pipeline.training.recipes import DEFAULT_SYMBOLS, TrainConfig, full_recipe
-from flash_pipeline.training.step import EagerStep, make_step
+from flash_pipeline.training.step import make_step
 from flash_pipeline.windows import Panel, WindowFrame, write_windows
 from flash_pipeline.windows.dataset import WindowBatches
 
 Phase = Literal["forward", "backward", "both"]
 """Which half of an attention call is timed."""
 
-Form = Literal["eager", "captured"]
-"""How a step runs: operation by operation, or as `training.step.make_step` has it."""
+Form = Literal["eager", "own", "captured"]
+"""How a step runs: a plain loop; or as `training.step.make_step` has it, eager or captured."""
 
 STANDARD = "standard"
 """Softmax attention in PyTorch as the chapter writes it, in the operands' dtype."""
 
+PROJECT, RECIPE = "project's form", "recipe `full`"
+"""Names of what is measured: a form at any size, and one recipe exactly."""
+
 SEED = 58
 HORIZON = 24
+
+_DRAWS = 16  # batches of different windows that a captured step goes through in turn
 
 _FIRST_MS = 1_688_169_600_000  # 2023-07-01T00:00Z
 _CHAPTER: dict[str, Any] = {"d_model": 256, "n_heads": 8, "n_layers": 6, "d_ff": 1024}
@@ -134,6 +141,14 @@ def recipe_config(bench: Bench, length: int, **changes: Any) -> ModelConfig:  # 
     return dataclasses.replace(plain, **(form | changes))
 
 
+def full_config(bench: Bench, length: int) -> ModelConfig:
+    """Return the model of the recipe `full`; at other scales one of its form."""
+    own = recipe_config(bench, length)
+    window = (length - 1) // own.n_layers + 1
+    small = dataclasses.replace(own, span="sliding", window=window)
+    return bench.pick(full_recipe().model, small, small)
+
+
 def synthetic_panel(bars: int) -> Panel:
     """Return a random panel: five symbols, the catalog's features, hourly."""
     rng = np.random.default_rng(SEED)
@@ -179,10 +194,17 @@ def train_row(
 ) -> Row:
     """Return the row of a training step: forward, backward, clipping, AdamW.
 
-    `config.max_seq_len` bars a window. The same step is measured once in a run of the suite.
+    `config.max_seq_len` bars a window. The same step is measured once in a run of the suite. The
+    project's own does what the recipe `full` asks for: other windows at each call, and the weights'
+    average (`ema` of its row) moved along.
     """
     key = ("train", config, batch, form, autocast, recompute)
     return bench.once(key, lambda: _train_row(bench, config, batch, form, autocast, recompute))
+
+
+def step_head(form: Form) -> Row:
+    """Return what tells a row of the project's own step from one of a step without an average."""
+    return {} if form == "eager" else {"ema": full_recipe().train.ema_decay}
 
 
 def throughput(measured: Measured, tokens: int, flops: float) -> Row:
@@ -214,16 +236,16 @@ def _train_row(
     bench: Bench, config: ModelConfig, batch: int, form: Form, autocast: bool, recompute: bool
 ) -> Row:
     used: list[str] = []
-    train = full_recipe().with_training(batch_size=batch).train
+    train = full_recipe().with_training(batch_size=batch, compile=form == "captured").train
 
     def make() -> Work:
         torch.manual_seed(SEED)
         model = FlashAttentionTrader(config).to(bench.device).train()
         model.recompute = recompute
-        if form == "captured":
-            step, ran = _own_step(bench, model, batch, train)
+        if form == "eager":
+            step, ran = _eager_step(bench, model, batch, train, autocast), "eager"
         else:
-            step, ran = _eager_step(bench, model, batch, train, autocast), form
+            step, ran = _own_step(bench, model, batch, train)
 
         def work() -> None:
             step()
@@ -236,7 +258,8 @@ def _train_row(
     return {
         "batch": batch,
         "length": length,
-        "form": used[1] if used else form,
+        "form": used[1] if used else "captured" if form == "captured" else "eager",
+        **step_head(form),
         "dtype": "bf16" if autocast and bench.cuda else "float32",
         "attention": used[0] if used else config.attention,
         **measured.row(),
@@ -266,9 +289,19 @@ def _eager_step(
 
 def _own_step(
     bench: Bench, model: FlashAttentionTrader, batch: int, train: TrainConfig
-) -> tuple[Work, Form]:
-    """Return the project's own step, and whether it was captured: it is eager without a GPU."""
-    batches = make_batches(synthetic_frame(model.config.max_seq_len, 2 * batch), bench.device)
-    step = make_step(model, batches, make_optimizer(model, train), train)
-    index_N = torch.arange(batch, device=bench.device)
-    return lambda: step(index_N), "eager" if isinstance(step, EagerStep) else "captured"
+) -> tuple[Work, str]:
+    """Return the project's own step, and its form: it is eager without a GPU."""
+    assert train.ema_decay is not None
+    frame = synthetic_frame(model.config.max_seq_len, 2 * batch)
+    batches = make_batches(frame, bench.device)
+    average = WeightAverage(model, train.ema_decay)
+    step = make_step(model, batches, make_optimizer(model, train), train, average)
+    generator = torch.Generator().manual_seed(SEED)
+    windows = len(frame.anchor_N)
+    draws = itertools.cycle(
+        [
+            torch.randperm(windows, generator=generator)[:batch].to(bench.device)
+            for _ in range(_DRAWS)
+        ]
+    )
+    return lambda: step(next(draws)), step.form.partition(":")[0]

@@ -1,18 +1,15 @@
-"""The client of Bybit's public v5 market API, and what it fetches and stores."""
+"""The client of Bybit's public v5 market API: strict about every answer, polite with every call."""
 
-from flash_pipeline.bybit.audit import audit_klines
-from flash_pipeline.bybit.client import MAX_CANDLES, BybitClient
-from flash_pipeline.bybit.ingest import KlineRefresh, MonthSummary, refresh_klines
+from flash_pipeline.bybit.client import BybitClient
 from flash_pipeline.bybit.instruments import INSTRUMENT_SCHEMA, fetch_instruments, store_instruments
+from flash_pipeline.bybit.klines import MAX_CANDLES
+from flash_pipeline.bybit.tickers import TICKER_SCHEMA
 
 __all__ = [
     "INSTRUMENT_SCHEMA",
     "MAX_CANDLES",
+    "TICKER_SCHEMA",
     "BybitClient",
-    "KlineRefresh",
-    "MonthSummary",
-    "audit_klines",
     "fetch_instruments",
-    "refresh_klines",
     "store_instruments",
 ]

@@ -1,183 +1,132 @@
-"""Reads the exchange's HTTP answers: from a response to a result, or to one error of the tree."""
+"""Reads the exchange's answers: from HTTP to an envelope of known shape, or to one error."""
 
-import math
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Generic, NoReturn, TypeVar
 
-import pyarrow as pa
-import requests
+from pydantic import Field, ValidationError
 
+from flash_pipeline.bybit.fields import JsonMilliseconds
 from flash_pipeline.errors import (
     AccessDenied,
+    AccessTooFrequent,
+    CountryBlocked,
     ExchangeFault,
     MalformedAnswer,
     RateLimited,
     RequestRejected,
     UnknownSymbol,
 )
-from flash_pipeline.market import CANDLE_COLUMNS, CANDLE_SCHEMA
+from flash_pipeline.transport import Answer, Fields, check_status, describe, require_json
 
-JsonObject = Mapping[str, Any]
+R = TypeVar("R")
 
-_NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{0,30})?([eE][-+]?[0-9]{1,3})?", re.ASCII)
-_RATE_LIMIT_CODES = {10006}
-_FAULT_CODES = {10000, 10016}
-_SYMBOL_CODES = {10029}
+_ERRORS_OF_CODES: Mapping[int, type[RateLimited | ExchangeFault | CountryBlocked]] = {
+    10000: ExchangeFault,  # timeout
+    10006: RateLimited,
+    10009: CountryBlocked,
+    10016: ExchangeFault,  # server error
+}
+_UNKNOWN_SYMBOL = 10029
 _BAD_PARAMETER = 10001
-_MOST_DIGITS = 14  # as milliseconds the year 5138; a date or an int64 cannot hold any number
+_BAN_WORDS = (b"too frequent", b"too many visits", b"rate limit")
+_COUNTRY_WORDS = (b"cloudfront", b"from your country")
 
 
-def read_envelope(response: requests.Response, *, symbol: str | None = None) -> JsonObject:
+class Envelope(Fields, Generic[R]):
+    """What surrounds the result of a successful call."""
+
+    code: int = Field(alias="retCode")
+    """0; `retMsg` varies and says nothing."""
+    result: R
+    """What was asked for."""
+    time: JsonMilliseconds
+    """The exchange's clock when it answered, ms since the epoch."""
+
+
+class _Verdict(Fields):
+    """The part of an envelope that failing answers have as well."""
+
+    code: int = Field(alias="retCode")
+    message: Any = Field(alias="retMsg", default=None)
+
+
+def read_envelope(
+    answer: Answer, shape: type[Envelope[R]], *, symbol: str | None = None
+) -> Envelope[R]:
     """Return the envelope of a successful answer.
 
     Status and content type are looked at before the JSON, and `retCode` alone says whether the
-    call succeeded: `retMsg` varies, and a failing answer can carry a result.
+    call succeeded: a failing answer can carry a result, and lack the rest.
+
+    Parameters
+    ----------
+    answer : Answer
+        What the exchange answered.
+    shape : type
+        The envelope with the result that the call has.
+    symbol : str or None
+        Instrument asked for; a complaint about a symbol is an unknown symbol then.
 
     Raises
     ------
     ExchangeError
         The branch of the tree that the status, the body or `retCode` stands for.
     """
-    _check_status(response, symbol)
+    if answer.status == HTTPStatus.FORBIDDEN:
+        _refuse_access(answer, symbol)
+    check_status(answer, symbol=symbol)
+    require_json(answer, symbol=symbol)
     try:
-        envelope = response.json()
-    except (ValueError, RecursionError):  # no JSON, or numbers and nesting beyond any use
-        raise ExchangeFault(
-            f"{response.url} answered no JSON (HTTP {response.status_code}, "
-            f"{response.headers.get('Content-Type', 'no content type')})",
-            symbol=symbol,
-            status=response.status_code,
-        ) from None
-    if not isinstance(envelope, dict) or type(envelope.get("retCode")) is not int:  # nor a bool
-        raise MalformedAnswer(
-            f"{response.url} answered JSON without an integer retCode", symbol=symbol
-        )
-    message = str(envelope.get("retMsg") or "")
-    _check_code(envelope["retCode"], message, response.url, symbol)
+        envelope = shape.model_validate_json(answer.body)
+    except ValidationError as error:
+        _refuse_shape(answer, error, symbol)
+    if envelope.code != 0:
+        _refuse_code(answer, symbol)
     return envelope
 
 
-def read_rows(result: object, url: str) -> Sequence[Any]:
-    """Return `result.list`; no rows where it is absent, as before a listing.
-
-    Raises
-    ------
-    MalformedAnswer
-        If the result is no object or its list no array.
-    """
-    rows = result.get("list", []) if isinstance(result, dict) else None
-    if not isinstance(rows, list):
-        raise MalformedAnswer(f"{url} answered a result without a list")
-    return rows
-
-
-def parse_candles(rows: Sequence[Any], symbol: str) -> pa.Table:
-    """Turn kline rows of seven strings into candles, oldest first.
-
-    Parameters
-    ----------
-    rows : sequence
-        `[start, open, high, low, close, volume, turnover]` in any order; an empty turnover
-        becomes null.
-    symbol : str
-        Named in errors.
-
-    Returns
-    -------
-    pa.Table
-        Rows of `CANDLE_SCHEMA`, sorted by start, unique.
-
-    Raises
-    ------
-    MalformedAnswer
-        If a row has another length, a field is no finite number, or two rows of one start differ.
-    """
-    parsed: dict[int, tuple[float | None, ...]] = {}
-    for row in rows:
-        start, values = _parse_row(row, symbol)
-        if parsed.setdefault(start, values) != values:
-            raise MalformedAnswer(f"{symbol}: two candles of {start} differ", symbol=symbol)
-    columns = list(zip(*((start, *parsed[start]) for start in sorted(parsed)), strict=True))
-    if not columns:
-        return CANDLE_SCHEMA.empty_table()
-    arrays = [pa.array(c, f.type) for c, f in zip(columns, CANDLE_SCHEMA, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=CANDLE_SCHEMA)
+def _refuse_access(answer: Answer, symbol: str | None) -> NoReturn:
+    """Tell a ban for the request rate from a block of the country."""
+    text = answer.body.lower()
+    kind: type[AccessDenied] = AccessDenied
+    reason = "neither a ban for the request rate nor a country block, as far as it says"
+    if any(word in text for word in _BAN_WORDS):
+        kind, reason = AccessTooFrequent, "access too frequent, this address is banned for a while"
+    elif any(word in text for word in _COUNTRY_WORDS):
+        kind, reason = CountryBlocked, "this country is blocked by the exchange's front"
+    raise kind(
+        f"{answer.url} answered HTTP 403: {reason}", symbol=symbol, status=HTTPStatus.FORBIDDEN
+    )
 
 
-def parse_number(text: object, what: str) -> float:
-    """Return a finite number from one of the exchange's strings.
-
-    Raises
-    ------
-    MalformedAnswer
-        If it is no string of a finite number; `what` names the field.
-    """
-    plain = isinstance(text, str) and _NUMBER.fullmatch(text) is not None
-    value = float(text) if plain else math.nan  # type: ignore[arg-type]
-    if not math.isfinite(value):
-        raise MalformedAnswer(f"{what} is {text!r}: expected a number in a string")
-    return value
-
-
-def parse_integer(text: object, what: str) -> int:
-    """Return an integer from one of the exchange's strings, such as a time in milliseconds.
-
-    Raises
-    ------
-    MalformedAnswer
-        If it is no string of at most 14 digits; `what` names the field.
-    """
-    if not isinstance(text, str) or re.fullmatch(f"[0-9]{{1,{_MOST_DIGITS}}}", text) is None:
-        raise MalformedAnswer(f"{what} is {text!r}: expected up to {_MOST_DIGITS} digits")
-    return int(text)
-
-
-def _parse_row(row: object, symbol: str) -> tuple[int, tuple[float | None, ...]]:
-    if not isinstance(row, list) or len(row) != len(CANDLE_COLUMNS):
-        raise MalformedAnswer(
-            f"{symbol}: kline row {row!r} has not the {len(CANDLE_COLUMNS)} fields "
-            f"{', '.join(CANDLE_COLUMNS)}",
+def _refuse_shape(answer: Answer, error: ValidationError, symbol: str | None) -> NoReturn:
+    """Raise what an answer that has not the shape of a success stands for."""
+    if error.errors(include_url=False)[0]["type"] == "json_invalid":
+        raise ExchangeFault(
+            f"{answer.url} answered no JSON (HTTP {answer.status}, "
+            f"{answer.media_type or 'no content type'})",
             symbol=symbol,
-        )
-    start = parse_integer(row[0], f"{symbol}: start of a candle")
-    names = CANDLE_COLUMNS[1:-1]
-    values = [
-        parse_number(text, f"{symbol}: {name} of candle {start}")
-        for name, text in zip(names, row[1:-1], strict=True)
-    ]
-    turnover = None if row[-1] == "" else parse_number(row[-1], f"{symbol}: turnover of {start}")
-    return start, (*values, turnover)
+            status=answer.status,
+        ) from None
+    _refuse_code(answer, symbol)
+    raise MalformedAnswer(f"{answer.url}: {describe(error)}", symbol=symbol) from error
 
 
-def _check_status(response: requests.Response, symbol: str | None) -> None:
-    status, url = response.status_code, response.url
-    if status == requests.codes.forbidden:
-        html = "html" in response.headers.get("Content-Type", "").lower()
-        banned = "too frequent" in response.text.lower()
-        if html and not banned:
-            reason = "this country is blocked by the exchange's front"
-        else:
-            reason = "access too frequent: this address is banned, wait 10 minutes"
-        raise AccessDenied(f"{url} answered HTTP 403: {reason}", symbol=symbol, status=status)
-    if status == requests.codes.too_many_requests:
-        raise RateLimited(f"{url} answered HTTP 429", symbol=symbol, status=status)
-    if status >= requests.codes.internal_server_error:
-        raise ExchangeFault(f"{url} answered HTTP {status}", symbol=symbol, status=status)
-    if status != requests.codes.ok:
-        raise RequestRejected(f"{url} answered HTTP {status}", symbol=symbol, status=status)
-
-
-def _check_code(code: int, message: str, url: str, symbol: str | None) -> None:
+def _refuse_code(answer: Answer, symbol: str | None) -> None:
+    """Raise what `retCode` stands for, if there is one and it is no success."""
+    try:
+        verdict = _Verdict.model_validate_json(answer.body)
+    except ValidationError:
+        return
+    code, message = verdict.code, str(verdict.message or "no message")
     if code == 0:
         return
-    text = f"{url} answered code {code}: {message or 'no message'}"
-    if code in _RATE_LIMIT_CODES:
-        raise RateLimited(text, symbol=symbol, code=code)
-    if code in _FAULT_CODES:
-        raise ExchangeFault(text, symbol=symbol, code=code)
+    text = f"{answer.url} answered code {code}: {message}"
+    if code in _ERRORS_OF_CODES:
+        raise _ERRORS_OF_CODES[code](text, symbol=symbol, code=code)
     names_symbol = code == _BAD_PARAMETER and "symbol" in message.lower()
-    if symbol is not None and (code in _SYMBOL_CODES or names_symbol):
+    if symbol is not None and (code == _UNKNOWN_SYMBOL or names_symbol):
         raise UnknownSymbol(
             f"symbol {symbol!r} is not listed on the exchange ({text})", symbol=symbol, code=code
         )

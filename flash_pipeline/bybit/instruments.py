@@ -2,15 +2,23 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field
 
-from flash_pipeline.bybit.answers import JsonObject, parse_integer, parse_number
 from flash_pipeline.bybit.client import BybitClient
-from flash_pipeline.errors import MalformedAnswer
+from flash_pipeline.bybit.fields import (
+    JsonObject,
+    Milliseconds,
+    Number,
+    OptionalNumber,
+    parse_row,
+)
 from flash_pipeline.storage.files import write_parquet
+from flash_pipeline.transport import Fields
 
 INSTRUMENT_SCHEMA = pa.schema(
     [
@@ -35,6 +43,35 @@ INSTRUMENT_SCHEMA = pa.schema(
 """Columns of the instruments' table, one row per symbol."""
 
 
+class PriceFilter(Fields):
+    """Steps of prices."""
+
+    tick_size: Number = Field(alias="tickSize")
+
+
+class LotSizeFilter(Fields):
+    """Steps of quantities."""
+
+    qty_step: Number = Field(alias="qtyStep")
+    min_order_qty: Number = Field(alias="minOrderQty")
+    min_notional_value: OptionalNumber = Field(alias="minNotionalValue", default=None)
+    """Absent before 2024, an empty string at times."""
+
+
+class Instrument(Fields):
+    """The fields that are kept of an instrument's description."""
+
+    symbol: str
+    base_coin: str = Field(alias="baseCoin")
+    quote_coin: str = Field(alias="quoteCoin")
+    status: str
+    launch_time: Milliseconds = Field(alias="launchTime")
+    prices: PriceFilter = Field(alias="priceFilter")
+    lots: LotSizeFilter = Field(alias="lotSizeFilter")
+    funding_interval: Annotated[int, Field(ge=0, lt=10**9)] = Field(alias="fundingInterval")
+    """A JSON number, unlike the others."""
+
+
 def fetch_instruments(client: BybitClient, symbols: Iterable[str]) -> pa.Table:
     """Return the specification of each symbol, in the order given, as `INSTRUMENT_SCHEMA`.
 
@@ -45,7 +82,7 @@ def fetch_instruments(client: BybitClient, symbols: Iterable[str]) -> pa.Table:
     MalformedAnswer
         If a field is missing or of another form than documented.
     """
-    rows = [_parse(client.instrument(symbol)) for symbol in symbols]
+    rows = [_parse(spec) for spec in client.instruments(tuple(symbols))]
     return pa.Table.from_pylist(rows, schema=INSTRUMENT_SCHEMA)
 
 
@@ -69,32 +106,5 @@ def store_instruments(table: pa.Table, path: Path) -> pa.Table:
 
 
 def _parse(spec: JsonObject) -> dict[str, str | int | float | None]:
-    symbol = spec["symbol"]
-    try:
-        lot = spec["lotSizeFilter"]
-        tick_size = spec["priceFilter"]["tickSize"]
-        funding_interval = str(spec["fundingInterval"])  # a JSON number, unlike the others
-        minimum = lot.get("minNotionalValue") or None  # absent before 2024, "" at times
-        return {
-            "symbol": symbol,
-            "base_coin": _text(spec, "baseCoin"),
-            "quote_coin": _text(spec, "quoteCoin"),
-            "status": _text(spec, "status"),
-            "launch_time": parse_integer(spec["launchTime"], f"{symbol}: launchTime"),
-            "tick_size": parse_number(tick_size, f"{symbol}: tickSize"),
-            "qty_step": parse_number(lot["qtyStep"], f"{symbol}: qtyStep"),
-            "min_order_qty": parse_number(lot["minOrderQty"], f"{symbol}: minOrderQty"),
-            "min_notional_value": minimum and parse_number(minimum, f"{symbol}: minNotionalValue"),
-            "funding_interval": parse_integer(funding_interval, f"{symbol}: fundingInterval"),
-        }
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise MalformedAnswer(
-            f"{symbol}: the instrument's specification lacks or garbles {error}", symbol=symbol
-        ) from error
-
-
-def _text(spec: JsonObject, name: str) -> str:
-    value = spec[name]
-    if not isinstance(value, str):
-        raise TypeError(f"{name} {value!r}")
-    return value
+    fields = parse_row(Instrument, spec, str(spec.get("symbol"))).model_dump()
+    return {**fields, **fields["prices"], **fields["lots"]}

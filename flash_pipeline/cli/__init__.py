@@ -1,4 +1,4 @@
-"""The command line: `flash_pipeline run`, `flash_pipeline dev`."""
+"""The command line: `flash_pipeline run`, `flash_pipeline dev`, `flash_pipeline import`."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from typing import NoReturn
 import click
 
 from flash_pipeline.cli.dev import dev
+from flash_pipeline.cli.import_candles import import_candles
 from flash_pipeline.cli.run import run
 from flash_pipeline.errors import FlashPipelineError
 
@@ -19,6 +20,7 @@ def cli() -> None:
 
 cli.add_command(run)
 cli.add_command(dev)
+cli.add_command(import_candles)
 
 
 def main() -> NoReturn:

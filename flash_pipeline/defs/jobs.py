@@ -5,10 +5,11 @@ from pathlib import Path
 import dagster as dg
 
 from flash_pipeline.bybit import BybitClient
-from flash_pipeline.defs.partitions import FIRST_MONTH, range_tags
+from flash_pipeline.defs.assets import HOURLY
+from flash_pipeline.defs.due import months_to_refresh
+from flash_pipeline.defs.partitions import range_tags
 from flash_pipeline.defs.resources import PipelineResource, bury_killed_run
 from flash_pipeline.errors import ExchangeError
-from flash_pipeline.market import Month
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.lock import claim_home, holder
 
@@ -18,7 +19,12 @@ JOB_NAME = "refresh"
 MAX_RUNTIME_S = 3300
 """A run is ended after this long, before the next hour's tick."""
 
+REFERENCE_HOURS = (0, 8, 16)
+"""UTC hours of the runs that refresh funding, mark price and tickers too: most funding settles
+then. The others send no more requests than the forecasts need."""
+
 _CLOCK_TIMEOUT_S = 2.0
+_CLOCK_TOLERANCE_BARS = 3
 
 refresh = dg.define_asset_job(
     JOB_NAME,
@@ -45,10 +51,16 @@ def hourly(
     if running is not None:
         return dg.SkipReason(f"run {running} is still active")
     tick = context.scheduled_execution_time
-    first, last = months_to_refresh(
-        settings, pipeline, exchange_now(settings, int(tick.timestamp() * 1000))
+    now = int(tick.timestamp() * 1000)
+    if not keeps_time(settings, pipeline, now):
+        now = exchange_now(settings, now)
+    reference = tick.hour in REFERENCE_HOURS
+    first, last = months_to_refresh(settings, pipeline, now, reference=reference)
+    return dg.RunRequest(
+        run_key=tick.isoformat(),
+        tags=range_tags(first, last),
+        asset_selection=None if reference else HOURLY,
     )
-    return dg.RunRequest(run_key=tick.isoformat(), tags=range_tags(first, last))
 
 
 def active_run(instance: dg.DagsterInstance, home: Path) -> str | None:
@@ -67,39 +79,35 @@ def active_run(instance: dg.DagsterInstance, home: Path) -> str | None:
     return next((run.run_id for run in instance.get_runs(waiting, limit=1)), None)
 
 
+def keeps_time(settings: Settings, pipeline: PipelineResource, now: int) -> bool:
+    """Say whether the stored candles show that the exchange's clock is ours, without asking it.
+
+    They do where the newest of them closed within three bars of `now` (ms since the epoch).
+    """
+    store = pipeline.store(settings)
+    newest = [store.newest_start(symbol) for symbol in pipeline.resolve().data.symbols]
+    known = [start for start in newest if start is not None]
+    bar = store.interval.milliseconds
+    return bool(known) and abs(now - max(known) - bar) <= _CLOCK_TOLERANCE_BARS * bar
+
+
 def exchange_now(settings: Settings, scheduled_ms: int) -> int:
     """Return the exchange's clock, or the scheduled time where it does not answer in 2 s.
 
     Both in ms since the epoch. The embedded exchange keeps the scheduled time.
     """
-    if settings.bybit_url is None:
+    if not settings.bybit_urls:
         return scheduled_ms
     try:
-        with BybitClient(settings.bybit_url, attempts=1, read_timeout_s=_CLOCK_TIMEOUT_S) as client:
+        with BybitClient(
+            settings.bybit_urls,
+            circuit_file=settings.bybit_circuit,
+            attempts=1,
+            read_timeout_s=_CLOCK_TIMEOUT_S,
+        ) as client:
             return client.server_time()
     except ExchangeError:
         return scheduled_ms
-
-
-def months_to_refresh(
-    settings: Settings, pipeline: PipelineResource, now: int
-) -> tuple[Month, Month]:
-    """Return the months of an hourly run at an instant (ms since the epoch).
-
-    The current month, and the one before it while the newest three candles, which are always
-    read again, reach into it. Where the history of the windows is not stored yet, for any of the
-    symbols, the run begins at its first month; after a pause it begins where the candles end.
-    """
-    store = pipeline.store(settings)
-    current = Month.containing(now)
-    wanted_from = max(Month.parse(FIRST_MONTH), pipeline.window_months(current)[0])
-    reread_from = Month.containing(now - 4 * store.interval.milliseconds)
-    stored = [store.months(symbol) for symbol in pipeline.resolve().data.symbols]
-    if not all(stored) or min(months[0] for months in stored) > wanted_from:
-        return min(wanted_from, current), current
-    # The newest stored month may not be whole. Its own run reads what it lacks.
-    month = max(min(months[-1] for months in stored), wanted_from)
-    return min(month, reread_from), current
 
 
 # Not NOT_STARTED: a command killed as it made its run leaves one behind for good, and nothing but

@@ -1,10 +1,12 @@
 """Metadata in the forms that Dagster's UI shows well."""
 
 import base64
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
+from flash_pipeline.ingest import KlineRefresh
 from flash_pipeline.market import iso_utc
 
 
@@ -24,6 +26,24 @@ def span(first_ms: int | None, last_ms: int | None) -> str:
     if first_ms is None or last_ms is None:
         return "none"
     return f"{iso_utc(first_ms)} to {iso_utc(last_ms)}"
+
+
+def refresh_metadata(refresh: KlineRefresh) -> dict[str, Any]:
+    """Return what a refresh of candles did."""
+    return {
+        "dagster/row_count": refresh.rows,
+        "span": span(*(refresh.span or (None, None))),
+        "missing_candles": refresh.missing,
+        "missing_by_cause": dg.MetadataValue.json(dict(refresh.missing_by_cause)),
+        "revisions": refresh.revisions,
+        "requests": refresh.requests,
+        "files_written": refresh.files_written,
+        "source": refresh.source,
+        "exchange_clock": instant(refresh.now),
+        "clocks": dg.MetadataValue.json(dict(refresh.clocks)),
+        "forgotten_symbols": dg.MetadataValue.json(list(refresh.forgotten)),
+        "synthetic": refresh.synthetic,
+    }
 
 
 def column_schema(schema: pa.Schema) -> dg.TableSchema:

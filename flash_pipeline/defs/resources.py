@@ -1,15 +1,15 @@
-"""What the assets are given: the configuration of a run, and a client of the exchange."""
+"""What the assets are given: the configuration of a run, and the sources of candles."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import dagster as dg
 from pydantic import Field
 
-from flash_pipeline.bybit import BybitClient
 from flash_pipeline.errors import InvalidTimeRange, TransientExchangeError
 from flash_pipeline.exchange import embedded_exchange
-from flash_pipeline.market import Month
+from flash_pipeline.ingest import SourceRouter, open_sources
+from flash_pipeline.market import MARK_CANDLE_SCHEMA, Month
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.storage.lock import HomeClaim, claim_home
@@ -48,9 +48,12 @@ class PipelineResource(dg.ConfigurableResource):
         description="Windows in a stored block, 1 to lookback; by default lookback. 1 stores "
         "every bar `lookback` times.",
     )
-    head: str | None = Field(default=None, description="regression, direction or allocation.")
+    head: str | None = Field(
+        default=None, description="regression, direction, allocation or quantile."
+    )
     attention: str | None = Field(
-        default=None, description="Attention backend: auto, flash_attn, sdpa or reference."
+        default=None,
+        description="Attention backend: auto, or one by name such as flash_attn or sdpa.",
     )
     n_layers: int | None = Field(default=None, description="Transformer blocks, at least 1.")
     epochs: int | None = Field(
@@ -100,6 +103,10 @@ class PipelineResource(dg.ConfigurableResource):
         """Return the candle files of the run's interval."""
         return KlineStore(settings.klines, self.resolve().interval)
 
+    def mark_store(self, settings: Settings) -> KlineStore:
+        """Return the candle files of the mark price, of the run's interval."""
+        return KlineStore(settings.mark_klines, self.resolve().interval, MARK_CANDLE_SCHEMA)
+
     def window_months(self, newest: Month) -> tuple[Month, Month]:
         """Return the first and last month that windows are cut from.
 
@@ -134,7 +141,7 @@ def bury_killed_run(instance: dg.DagsterInstance, claim: HomeClaim) -> None:
 
 
 class ExchangeResource(dg.ConfigurableResource):
-    """The exchange of the settings: Bybit, or the embedded one started for the block."""
+    """The sources of the settings: real ones, or the embedded exchange started for the block."""
 
     step_retries: int = Field(
         default=2, description="Further tries of an asset when the exchange is away, 0 or more."
@@ -142,19 +149,19 @@ class ExchangeResource(dg.ConfigurableResource):
     retry_delay_s: float = Field(default=30.0, description="Seconds before such a try.")
 
     @contextmanager
-    def client(self, settings: Settings) -> Iterator[BybitClient]:
-        """Yield a client; an embedded exchange lives as long as it does.
+    def sources(self, settings: Settings) -> Iterator[SourceRouter]:
+        """Yield the sources of candles; an embedded exchange lives as long as they do.
 
-        The client itself tries a call that fails for a transient reason again within seconds. An
-        exchange that is away for longer fails the block; the step is then tried again after a
+        The clients themselves try a call that fails for a transient reason again within seconds.
+        An exchange that is away for longer fails the block; the step is then tried again after a
         while. Any other error is final: no try would mend it.
         """
         try:
-            if settings.bybit_url is not None:
-                with BybitClient(settings.bybit_url) as client:
-                    yield client
-            else:
-                with embedded_exchange() as url, BybitClient(url) as client:
-                    yield client
+            with self._exchange(settings) as url, open_sources(settings, url) as sources:
+                yield sources
         except TransientExchangeError as error:
             raise dg.RetryRequested(self.step_retries, self.retry_delay_s) from error
+
+    @staticmethod
+    def _exchange(settings: Settings) -> AbstractContextManager[str | None]:
+        return nullcontext() if settings.bybit_urls else embedded_exchange()

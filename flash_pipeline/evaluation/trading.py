@@ -20,12 +20,11 @@ from flash_pipeline.backtest import (
 from flash_pipeline.market import Month
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.passes import pass_size
 from flash_pipeline.training.predictor import Predictions, Predictor
 from flash_pipeline.windows.blocks import WindowFrame
 
 Floats = npt.NDArray[np.float64]
-
-_BATCH = 256
 
 
 def predict_windows(
@@ -39,6 +38,11 @@ def predict_windows(
     ----------
     index_N : array
         Positions of windows in the frame, at least one.
+
+    Raises
+    ------
+    OutOfMemory
+        If a pass does not fit the GPU.
     """
     predictor = Predictor(bundle)
     if bundle.config.streams and len(index_N) > 1 and (np.diff(index_N) == 1).all():
@@ -47,10 +51,11 @@ def predict_windows(
         x_TSF = frame.along_time(frame.x_BKSF)[first : first + bars]
         told = predictor.predict_series(x_TSF.reshape(bars, -1))
         return told.rows(slice(bundle.lookback - 1, None))
+    size = pass_size(bundle.lookback)
     return Predictions.joined(
         [
-            predictor.predict_windows(frame.batch(index_N[start : start + _BATCH], bundle.lookback))
-            for start in range(0, len(index_N), _BATCH)
+            predictor.predict_windows(frame.batch(index_N[start : start + size], bundle.lookback))
+            for start in range(0, len(index_N), size)
         ]
     )
 

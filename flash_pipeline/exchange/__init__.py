@@ -1,14 +1,15 @@
 """The embedded exchange: the Bybit v5 market API over HTTP, from a simulation or a recording.
 
     market (simulation/, replay.py)  --->  endpoints.py  --->  app.py  --->  server.py
-    clock.py  ----------------------------------------------^
+    clock.py  ----------------------------------------------^     faults/, ratelimit.py on request
 
 It serves development, tests and backtests where the real exchange is out of reach or too young.
 Its answers say in a header whether their numbers are synthetic.
 """
 
-from flash_pipeline.exchange.app import MARKET_HEADER, build_app
+from flash_pipeline.exchange.app import build_app
 from flash_pipeline.exchange.clock import Clock
+from flash_pipeline.exchange.faults import Faults, FaultSpec
 from flash_pipeline.exchange.replay import ReplayedMarket
 from flash_pipeline.exchange.server import embedded_exchange
 from flash_pipeline.exchange.simulation import SimulatedMarket
@@ -17,8 +18,9 @@ from flash_pipeline.exchange.source import Market
 
 __all__ = [
     "DEFAULT_SEED",
-    "MARKET_HEADER",
     "Clock",
+    "FaultSpec",
+    "Faults",
     "Market",
     "ReplayedMarket",
     "SimulatedMarket",

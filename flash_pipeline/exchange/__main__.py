@@ -9,9 +9,12 @@ from threading import Event
 
 from flash_pipeline.errors import FlashPipelineError
 from flash_pipeline.exchange.clock import Clock
+from flash_pipeline.exchange.faults import Faults, FaultSpec
 from flash_pipeline.exchange.replay import ReplayedMarket
 from flash_pipeline.exchange.server import LOOPBACK, embedded_exchange
 from flash_pipeline.exchange.simulation import SimulatedMarket
+from flash_pipeline.exchange.simulation.generated import listings
+from flash_pipeline.exchange.simulation.listings import LISTINGS
 from flash_pipeline.exchange.simulation.market import DEFAULT_SEED
 from flash_pipeline.exchange.source import Market
 from flash_pipeline.market import parse_instant
@@ -39,6 +42,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--now", metavar="ISO", help="start the clock here (default: real time)")
     parser.add_argument("--speed", type=float, default=1.0, help="exchange seconds per second")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of the synthetic market")
+    parser.add_argument(
+        "--instruments", metavar="N", type=int, help="of the synthetic market, 16 to 600"
+    )
+    parser.add_argument(
+        "--faults", metavar="SPEC", help="inject faults: seed=7,rate=0.3 or a JSON file"
+    )
+    parser.add_argument(
+        "--rate-limit", metavar="N", type=int, help="allow N requests in five seconds"
+    )
     parser.add_argument("--host", default=LOOPBACK, help="address to listen on")
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any)")
     return parser
@@ -50,7 +62,14 @@ def _serve(options: argparse.Namespace) -> None:
         signal.signal(number, lambda *_: stop.set())
     market = _market(options)
     clock = Clock(None if options.now is None else parse_instant(options.now), options.speed)
-    with embedded_exchange(market=market, clock=clock, host=options.host, port=options.port) as url:
+    with embedded_exchange(
+        market=market,
+        clock=clock,
+        faults=None if options.faults is None else Faults(FaultSpec.parse(options.faults)),
+        rate_limit=options.rate_limit,
+        host=options.host,
+        port=options.port,
+    ) as url:
         sys.stdout.write(f"{url} serves a {market.description}\n")
         sys.stdout.flush()
         stop.wait()
@@ -58,7 +77,8 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _market(options: argparse.Namespace) -> Market:
     if options.replay is None:
-        return SimulatedMarket(options.seed)
+        count = len(LISTINGS) if options.instruments is None else options.instruments
+        return SimulatedMarket(options.seed, listings(options.seed, count))
     return ReplayedMarket(options.replay)
 
 

@@ -14,9 +14,8 @@ from flash_pipeline.exchange.clock import Clock
 from flash_pipeline.exchange.endpoints import ENDPOINTS, Call, Endpoint
 from flash_pipeline.exchange.query import Query
 from flash_pipeline.exchange.source import Market
-
-MARKET_HEADER = "X-Flash-Pipeline-Market"
-"""Header of every answer: `simulated` for synthetic numbers, `replay` for recorded ones."""
+from flash_pipeline.exchange.yahoo import YahooChart
+from flash_pipeline.market import MARKET_HEADER
 
 _OK, _BAD_PARAMETER, _SYSTEM_ERROR, _NO_ROUTE = 0, 10001, 10016, 10017
 
@@ -33,7 +32,10 @@ def build_app(market: Market, clock: Clock) -> Starlette:
     """
     api = _Api(market, clock)
     return Starlette(
-        routes=[Route(path, api.route(endpoint)) for path, endpoint in ENDPOINTS.items()],
+        routes=[
+            *(Route(path, api.route(endpoint)) for path, endpoint in ENDPOINTS.items()),
+            Route("/v8/finance/chart/{ticker}", api.chart),
+        ],
         exception_handlers={HTTPException: api.on_http_error, Exception: api.on_fault},
     )
 
@@ -44,6 +46,7 @@ class _Api:
     def __init__(self, market: Market, clock: Clock) -> None:
         self._market = market
         self._clock = clock
+        self._yahoo = YahooChart(market)
 
     def route(self, endpoint: Endpoint) -> Any:  # noqa: ANN401 - Starlette's own type for it
         # Coroutines all run on the server's one thread: a market needs no locks for it.
@@ -58,6 +61,13 @@ class _Api:
             return self._envelope(_OK, "OK", result, now_ns=now_ns)
 
         return answer
+
+    async def chart(self, request: Request) -> Response:
+        """Answer Yahoo's route, in Yahoo's form."""
+        ticker, parameters = request.path_params["ticker"], dict(request.query_params)
+        answer = self._yahoo.answer(ticker, parameters, self._clock.now_ms())
+        headers = {**answer.headers, MARKET_HEADER: self._market.kind}
+        return Response(answer.body, answer.status, headers)
 
     async def on_http_error(self, request: Request, error: Exception) -> Response:
         """Answer an unknown route or method."""
@@ -74,21 +84,16 @@ class _Api:
         self,
         code: int,
         message: str,
-        result: dict[str, Any] | None = None,
+        result: str = "{}",
         *,
         status: int = 200,
         now_ns: int | None = None,
     ) -> Response:
         now_ns = self._clock.now_ns() if now_ns is None else now_ns
-        body = {
-            "retCode": code,
-            "retMsg": message,
-            "result": result or {},
-            "retExtInfo": {},
-            "time": now_ns // 1_000_000,
-        }
+        head = f'"retCode":{code},"retMsg":{json.dumps(message)}'
+        tail = f'"retExtInfo":{{}},"time":{now_ns // 1_000_000}'
         return Response(
-            json.dumps(body, separators=(",", ":")),
+            f'{{{head},"result":{result},{tail}}}',
             status_code=status,
             media_type="application/json",
             headers={MARKET_HEADER: self._market.kind},

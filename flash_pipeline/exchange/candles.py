@@ -58,9 +58,18 @@ class Candles:
         A coarse candle of which some fine ones are absent is made of the others; its turnover
         is NaN where one of theirs is.
         """
+        return self.grouped(self.start_time - self.start_time % interval.milliseconds)
+
+    def grouped(self, starts: Column) -> "Candles":
+        """Return one candle of all those that share a start; absent ones count as in `aggregate`.
+
+        Parameters
+        ----------
+        starts : array [candles]
+            Start of the coarse candle that each belongs to, ms, not decreasing.
+        """
         if not len(self):
             return self
-        starts = self.start_time - self.start_time % interval.milliseconds
         first = np.flatnonzero(np.diff(starts, prepend=starts[0] - 1))
         last = np.append(first[1:], len(starts)) - 1
         return Candles(

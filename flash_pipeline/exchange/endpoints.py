@@ -1,21 +1,26 @@
 """What each route answers: the `result` of the envelope, from a market, a query and an instant."""
 
-from collections.abc import Callable, Mapping
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+from urllib.parse import quote, unquote
 
 from flash_pipeline.errors import InvalidInput
 from flash_pipeline.exchange.book import Book, make_book
+from flash_pipeline.exchange.candles import NO_CANDLES, Candles, Column
 from flash_pipeline.exchange.decimals import decimal_text
 from flash_pipeline.exchange.instruments import Instrument
 from flash_pipeline.exchange.listing import instrument_json
+from flash_pipeline.exchange.mark import mark_columns
 from flash_pipeline.exchange.query import CATEGORY, Query
-from flash_pipeline.exchange.source import CandleRequest, Market
-
-Result: TypeAlias = dict[str, Any]
+from flash_pipeline.exchange.rows import rows_json
+from flash_pipeline.exchange.source import CandleRequest, Market, invents
+from flash_pipeline.exchange.tickers import ticker_json
 
 _BOOK_UPDATE_MS = 100  # the exchange numbers its books' updates; so often it makes one
-_CURSOR = "after:"
+_CURSOR = re.compile(r"first=[A-Z0-9]{2,20}&last=([A-Z0-9]{2,20})")
 _STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed")
 
 
@@ -36,54 +41,62 @@ class Call:
         return self.now_ns // 1_000_000
 
 
-Endpoint: TypeAlias = Callable[[Call], Result]
+Endpoint: TypeAlias = Callable[[Call], str]
+"""Maps a call to the JSON text of its result; candles are written faster than through objects."""
 
 
-def server_time(call: Call) -> Result:
+def server_time(call: Call) -> str:
     """Answer `/v5/market/time`."""
-    return {"timeSecond": str(call.now_ms // 1000), "timeNano": str(call.now_ns)}
+    return _json({"timeSecond": str(call.now_ms // 1000), "timeNano": str(call.now_ns)})
 
 
-def kline(call: Call) -> Result:
+def kline(call: Call) -> str:
     """Answer `/v5/market/kline`.
 
     Rows are newest first, the forming candle included; `start` and `end` are both inclusive and
     mean the candles that contain them. Of a range wider than `limit` the newest rows are given.
     `symbol` is absent from an empty result, as on the exchange.
     """
-    category = call.query.category(default=CATEGORY)
-    symbol = call.query.instrument(call.market).symbol
-    interval = call.query.interval()
-    limit = call.query.limit(default=200, largest=1000)
-    first, last = call.query.span("start", "end", call.now_ms)
-    request = CandleRequest(symbol, interval, first, last, limit)
-    candles = call.market.candles(request, call.now_ms)
-    starts, *numbers = (column[::-1].tolist() for column in candles.columns())
-    texts = [list(map(decimal_text, column)) for column in numbers]
-    rows = list(zip(map(str, starts), *texts, strict=True))
-    named = {"symbol": symbol} if rows else {}
-    return {**named, "category": category, "list": rows}
+    request, candles = _asked_candles(call)
+    return _candle_result(request.symbol, candles.columns())
 
 
-def instruments_info(call: Call) -> Result:
-    """Answer `/v5/market/instruments-info`, page by page.
+def mark_price_kline(call: Call) -> str:
+    """Answer `/v5/market/mark-price-kline`: as `kline`, with five columns; in a replay no rows."""
+    request, candles = _asked_candles(call)
+    candles = candles if invents(call.market) else NO_CANDLES
+    instrument = call.market.instruments[request.symbol]
+    return _candle_result(request.symbol, mark_columns(candles, request.interval, instrument))
 
-    Instruments that launch after the clock are not told; every one that is trades.
+
+def instruments_info(call: Call) -> str:
+    """Answer `/v5/market/instruments-info`, page by page, sorted by symbol.
+
+    Without a `status` those that trade are given. The cursor is an opaque text in which the
+    characters of a query are escaped, as on the exchange; it is taken back as it is or unescaped.
     """
     category = call.query.category()
     limit = call.query.limit(default=500, largest=1000)
-    listed = [i for i in _asked_instruments(call) if i.launch_ms <= call.now_ms]
     after = _parse_cursor(call.query)
-    rest = [instrument for instrument in listed if instrument.symbol > after]
+    rest = [i for i in _asked_instruments(call) if i.symbol > after]
     page = rest[:limit]
-    return {
+    result = {
         "category": category,
-        "list": [instrument_json(instrument) for instrument in page],
-        "nextPageCursor": _CURSOR + page[-1].symbol if len(rest) > limit else "",
+        "list": [instrument_json(instrument, call.now_ms) for instrument in page],
+        "nextPageCursor": _cursor(page) if len(rest) > limit else "",
     }
+    return _json(result)
 
 
-def funding_history(call: Call) -> Result:
+def tickers(call: Call) -> str:
+    """Answer `/v5/market/tickers`: of one symbol, or of all that trade."""
+    category = call.query.category()
+    traded = [i for i in _instruments(call) if i.status(call.now_ms) == "Trading"]
+    rows = (ticker_json(call.market, instrument, call.now_ms) for instrument in traded)
+    return _json({"category": category, "list": [row for row in rows if row is not None]})
+
+
+def funding_history(call: Call) -> str:
     """Answer `/v5/market/funding/history`: newest first, both ends inclusive."""
     category = call.query.category()
     symbol = call.query.instrument(call.market).symbol
@@ -100,17 +113,18 @@ def funding_history(call: Call) -> Result:
         }
         for rate in reversed(rates)
     ]
-    return {"category": category, "list": rows}
+    return _json({"category": category, "list": rows})
 
 
-def order_book(call: Call) -> Result:
-    """Answer `/v5/market/orderbook`; before the listing both sides are empty."""
+def order_book(call: Call) -> str:
+    """Answer `/v5/market/orderbook`; before the listing and in a replay both sides are empty."""
     call.query.category()
     instrument = call.query.instrument(call.market)
     limit = call.query.limit(default=25, largest=1000)
-    price = call.market.last_price(instrument.symbol, call.now_ms)
+    priced = invents(call.market)
+    price = call.market.last_price(instrument.symbol, call.now_ms) if priced else None
     book = Book([], []) if price is None else make_book(instrument, price, call.now_ms, limit)
-    return {
+    result = {
         "s": instrument.symbol,
         "b": book.bids,
         "a": book.asks,
@@ -119,11 +133,14 @@ def order_book(call: Call) -> Result:
         "seq": call.now_ms,
         "cts": call.now_ms,
     }
+    return _json(result)
 
 
 ENDPOINTS: Mapping[str, Endpoint] = {
     "/v5/market/time": server_time,
     "/v5/market/kline": kline,
+    "/v5/market/mark-price-kline": mark_price_kline,
+    "/v5/market/tickers": tickers,
     "/v5/market/instruments-info": instruments_info,
     "/v5/market/funding/history": funding_history,
     "/v5/market/orderbook": order_book,
@@ -131,21 +148,53 @@ ENDPOINTS: Mapping[str, Endpoint] = {
 """Every route and what answers it."""
 
 
+def _json(result: dict[str, Any]) -> str:
+    return json.dumps(result, separators=(",", ":"))
+
+
+def _asked_candles(call: Call) -> tuple[CandleRequest, Candles]:
+    """Return what a candle route was asked for, and the market's answer."""
+    call.query.category(default=CATEGORY)
+    symbol = call.query.instrument(call.market).symbol
+    interval = call.query.interval()
+    limit = call.query.limit(default=200, largest=1000)
+    first, last = call.query.span("start", "end", call.now_ms)
+    request = CandleRequest(symbol, interval, first, last, limit)
+    return request, call.market.candles(request, call.now_ms)
+
+
+def _candle_result(symbol: str, columns: Sequence[Column]) -> str:
+    """Return the result of a candle route: rows newest first, without a symbol where none are."""
+    named = f'"symbol":"{symbol}",' if len(columns[0]) else ""
+    rows = rows_json([column[::-1] for column in columns])
+    return f'{{{named}"category":"{CATEGORY}","list":{rows}}}'
+
+
+def _instruments(call: Call) -> list[Instrument]:
+    """Return the instrument that `symbol` names, or all of them."""
+    if call.query.text("symbol") is None:
+        return list(call.market.instruments.values())
+    return [call.query.instrument(call.market)]
+
+
 def _asked_instruments(call: Call) -> list[Instrument]:
     """Return the instruments that the `symbol` and `status` filters leave."""
     status = call.query.text("status") or "Trading"
     if status not in _STATUSES:
         raise InvalidInput(f"status {status!r} is none of {' '.join(_STATUSES)}")
-    if call.query.text("symbol") is None:
-        asked = list(call.market.instruments.values())
-    else:
-        asked = [call.query.instrument(call.market)]
-    return asked if status == "Trading" else []
+    return [i for i in _instruments(call) if i.status(call.now_ms) == status]
+
+
+def _cursor(page: Sequence[Instrument]) -> str:
+    return quote(f"first={page[0].symbol}&last={page[-1].symbol}", safe="")
 
 
 def _parse_cursor(query: Query) -> str:
     """Return the symbol that the page comes after; empty for the first page."""
-    cursor = query.text("cursor") or _CURSOR
-    if not cursor.startswith(_CURSOR):
+    cursor = query.text("cursor")
+    if cursor is None:
+        return ""
+    match = _CURSOR.fullmatch(unquote(cursor))
+    if match is None:
         raise InvalidInput(f"cursor {cursor!r} is not one of this exchange")
-    return cursor.removeprefix(_CURSOR)
+    return match[1]

@@ -6,10 +6,14 @@ from contextlib import contextmanager
 from threading import Thread
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from flash_pipeline.errors import InvalidInput
 from flash_pipeline.exchange.app import build_app
 from flash_pipeline.exchange.clock import Clock
+from flash_pipeline.exchange.dated import Dated
+from flash_pipeline.exchange.faults import Faults
+from flash_pipeline.exchange.ratelimit import RateLimit
 from flash_pipeline.exchange.simulation import SimulatedMarket
 from flash_pipeline.exchange.source import Market
 
@@ -25,6 +29,8 @@ def embedded_exchange(
     *,
     market: Market | None = None,
     clock: Clock | None = None,
+    faults: Faults | None = None,
+    rate_limit: int | None = None,
     host: str = LOOPBACK,
     port: int = 0,
 ) -> Iterator[str]:
@@ -38,6 +44,10 @@ def embedded_exchange(
         None for the simulated market of the default seed.
     clock : Clock or None
         None for this machine's time.
+    faults : Faults or None
+        What goes wrong on purpose; it counts what did. Of use for one server only.
+    rate_limit : int or None
+        Requests allowed in five seconds (see `RateLimit`); None for no limit and no headers.
     host : str
         Address to listen on; loopback keeps it on this machine.
     port : int
@@ -52,6 +62,8 @@ def embedded_exchange(
     ------
     InvalidInput
         If the address cannot be listened on, with the system's reason.
+    InvalidConfig
+        If the rate limit is less than 1.
 
     Examples
     --------
@@ -62,16 +74,8 @@ def embedded_exchange(
     simulated
     """
     market = SimulatedMarket() if market is None else market
-    config = uvicorn.Config(
-        build_app(market, Clock() if clock is None else clock),
-        loop="asyncio",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
+    clock = Clock() if clock is None else clock
+    server = uvicorn.Server(_config(market, clock, faults, rate_limit))
     with _listen(host, port) as listener:
         thread = Thread(
             target=server.run, args=([listener],), name="embedded-exchange", daemon=True
@@ -82,6 +86,29 @@ def embedded_exchange(
         finally:
             server.should_exit = True
             thread.join()
+
+
+def _config(
+    market: Market, clock: Clock, faults: Faults | None, rate_limit: int | None
+) -> uvicorn.Config:
+    """Return how a market is served, with what stands before it."""
+    app: ASGIApp = build_app(market, clock)
+    if faults is not None:
+        app = faults.wrap(app, clock.now_ms)
+    if rate_limit is not None:
+        app = RateLimit(app, rate_limit, clock.now_ms)
+    return uvicorn.Config(
+        Dated(app, clock.now_ms, market.kind),
+        date_header=False,  # which would be this machine's
+        http="auto" if faults is None else faults.connections.protocol(),
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # faults find a connection by the client's own address
+        timeout_graceful_shutdown=1,
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -55,7 +55,7 @@ class Market(Protocol):
 
     @property
     def instruments(self) -> Mapping[str, Instrument]:
-        """Every instrument by its symbol, sorted by it, the unlaunched ones included."""
+        """Every instrument by its symbol, sorted by it, unlaunched and delisted ones included."""
         ...
 
     def candles(self, request: CandleRequest, now: int) -> Candles:
@@ -77,6 +77,15 @@ class Market(Protocol):
     def last_price(self, symbol: str, now: int) -> float | None:
         """Return the latest price in the quote coin; None before the listing."""
         ...
+
+
+def invents(market: Market) -> bool:
+    """Say whether what was not traded may be made up: mark price, book, open interest.
+
+    Only in a simulation, which is labelled as one. Made up beside recorded numbers it would pass
+    for real, so a replay answers that it has none.
+    """
+    return market.kind == "simulated"
 
 
 def listed_instrument(market: Market, symbol: str) -> Instrument:

@@ -4,6 +4,9 @@ An expression sees one row per candle with `close`, `volume`, `change` (close le
 close) and `log_return`, the last two null unless the previous candle is exactly one interval
 older. `{full:n}` stands for "the last n rows are n consecutive candles", `{w:n}` for the window
 of the last n rows. A formula is null where its window is not full: no row is ever dropped.
+
+Of a market that closes, the previous candle is the last that there is, however old, and
+`{full:n}` stands for "there are n rows": an hour of trading follows the last one of the day before.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Computes the features from the candle files, in DuckDB, and keeps them in one table."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ CATALOG_TABLE = "feature_catalog"
 """Table of one row per feature: `name, unit, warmup, formula, sql`, as the rows were computed."""
 
 _COLUMNS = ("symbol", "start_time", "close", "volume", *FEATURE_NAMES)
+_SPARSENESS = 30  # bars of the grid in which a market that closes has one, nights and holidays in
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def refresh_features(
     symbols: Iterable[str],
     first: Month,
     last: Month,
+    *,
+    sessional: Collection[str] = (),
 ) -> FeatureRefresh:
     """Bring the features of the months `first` to `last` in line with the candle files.
 
@@ -57,6 +60,14 @@ def refresh_features(
 
     Months before `first` whose candles lack features, as after a run that failed in between, are
     brought in line too: nothing downstream looks at a history with holes.
+
+    Parameters
+    ----------
+    sessional : collection of str
+        Symbols whose market closes, for the night or the weekend. Around the clock a window is
+        one of time: where a candle of its 24 is missing, the value is null. A market that closes
+        never has 24 in a row: there a window is one of rows, the last 24 candles that there are,
+        and a change is one from the last candle, also over a night.
 
     Raises
     ------
@@ -73,7 +84,8 @@ def refresh_features(
     bare = connection.execute(_FIRST_BARE_SQL, {"paths": files, "before": span.start}).fetchall()
     if bare[0][0] is not None:
         span = TimeRange(Month.containing(bare[0][0]).time_range.start, span.end)
-    warmup_ms = WARMUP_BARS * store.interval.milliseconds
+    sparse = _SPARSENESS if any(symbol in sessional for symbol in symbols) else 1
+    warmup_ms = sparse * WARMUP_BARS * store.interval.milliseconds
     connection.execute(
         _compute_sql(store.interval),
         {
@@ -82,6 +94,7 @@ def refresh_features(
             "start": span.start,
             "end": span.end,
             "read_end": span.end + warmup_ms,
+            "sessional": list(sessional),
         },
     )
     asked = {"symbols": list(symbols), "start": span.start, "end": span.end}
@@ -188,7 +201,7 @@ def _compute_sql(interval: Interval) -> str:
     which rewrites all that follows it.
     """
     columns = ", ".join(f"{_expand(f.sql, interval)} AS {f.name}" for f in CATALOG)
-    step = f"start_time - lag(start_time) OVER s = {interval.milliseconds}"
+    step = _apart("lag(start_time) OVER s", interval.milliseconds)
     return f"""
         CREATE OR REPLACE TEMP TABLE computed AS
         WITH candles AS (
@@ -222,12 +235,18 @@ def _expand(sql: str, interval: Interval) -> str:
     )
     return re.sub(
         r"\{full:(\d+)\}",
-        lambda m: (
-            f"start_time - lag(start_time, {int(m[1]) - 1}) OVER {rows}) "
-            f"= {(int(m[1]) - 1) * interval.milliseconds}"
+        lambda m: _apart(
+            f"lag(start_time, {int(m[1]) - 1}) OVER {rows})",
+            (int(m[1]) - 1) * interval.milliseconds,
         ),
         sql,
     )
+
+
+def _apart(earlier: str, length: int) -> str:
+    """Return the condition that an earlier start is so many ms ago, or known in a sessional row."""
+    known = f"list_contains($sessional::VARCHAR[], symbol) AND {earlier} IS NOT NULL"
+    return f"(start_time - {earlier} = {length} OR {known})"
 
 
 _FIRST_BARE_SQL = f"""

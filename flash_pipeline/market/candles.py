@@ -25,6 +25,28 @@ CANDLE_COLUMNS: tuple[str, ...] = tuple(CANDLE_SCHEMA.names)
 """Column names of `CANDLE_SCHEMA`, in order; also the order of a kline row of the exchange."""
 
 
+MARK_CANDLE_SCHEMA = pa.schema(
+    [field for field in CANDLE_SCHEMA if field.name not in {"volume", "turnover"}],
+    metadata={
+        "start_time": "candle open, milliseconds since the epoch, UTC",
+        "open, high, low, close": "mark price, quote coin (USDT)",
+    },
+)
+"""Columns of the candles of one symbol's mark price, which nobody trades: no volume."""
+
+FUNDING_SCHEMA = pa.schema(
+    [
+        pa.field("funding_time", pa.int64(), nullable=False),
+        pa.field("rate", pa.float64(), nullable=False),
+    ],
+    metadata={
+        "funding_time": "settlement, milliseconds since the epoch, UTC",
+        "rate": "fraction of the position's value that longs pay shorts; negative the other way",
+    },
+)
+"""Columns of one symbol's funding, sorted by `funding_time`, unique, settled ones only."""
+
+
 def empty_candles() -> pa.Table:
     """Return a table of no candles with the schema of the contract."""
     return CANDLE_SCHEMA.empty_table()

@@ -29,7 +29,13 @@ from flash_pipeline.model.kernels.sdpa import (
     sdpa_kernel,
 )
 from flash_pipeline.model.kernels.tiled import tiled_kernel
-from flash_pipeline.model.refusals import BACKENDS, AttentionCall, BackendName, refusal
+from flash_pipeline.model.refusals import (
+    BACKENDS,
+    HALF_DTYPES,
+    AttentionCall,
+    BackendName,
+    refusal,
+)
 from flash_pipeline.model.speeds import SpeedTable, shipped_speeds
 
 _KERNELS: dict[BackendName, Kernel] = {
@@ -46,6 +52,14 @@ _KERNELS: dict[BackendName, Kernel] = {
 
 _UNMEASURED: tuple[BackendName, ...] = ("flash_attn_4", "flash_attn", "sdpa_cudnn", "sdpa_flash")
 """Order in which `auto` tries backends where the table of speeds has nothing to say."""
+
+_RANKED = frozenset({*_UNMEASURED, "sdpa_efficient", "flex"})
+"""Backends that `auto` takes for their measured speed. `sdpa` is not one: which kernel PyTorch
+picks for it depends on the call, so its time in the table says nothing about another."""
+
+_MASKED: tuple[BackendName, ...] = ("flash_attn",)
+_DROPPING: tuple[BackendName, ...] = ("flash_attn", "sdpa_flash", "sdpa_efficient")
+"""Orders under a mask and under dropout, with which nothing was measured."""
 
 _LAST_WITH_WINDOW: tuple[BackendName, ...] = ("flex", "sdpa")  # sdpa makes a mask of O(T²)
 _LAST: tuple[BackendName, ...] = ("sdpa",)
@@ -81,8 +95,10 @@ def choose_backend(
     call : AttentionCall
         What is to be computed, and where.
     requested : str
-        A backend's name, or `auto`: the fastest one by the table of speeds that honours the
-        call on a GPU, `sdpa` elsewhere.
+        A backend's name, or `auto`. On a GPU that is the fastest fused kernel by the table of
+        speeds that honours the call; with a mask, dropout or float32, which the table does not
+        cover, the first of a fixed order; `sdpa` where none does. On a CPU `sdpa`, or `tiled`
+        for a narrow window of many bars.
     speeds : SpeedTable or None
         None for the table that the package ships; pass one's own to override it.
 
@@ -192,18 +208,29 @@ def _choose(call: AttentionCall, speeds: SpeedTable) -> BackendChoice:
                 "tiled", call, f"{reason}; sdpa would mask {call.length} x as many bars"
             )
         return _describe("sdpa", call, reason)
-    ranked = speeds.ranking(call.head_size, call.span, call.length)
-    last = _LAST if call.window is None else _LAST_WITH_WINDOW
-    others = [name for name in (*_UNMEASURED, *last) if name not in ranked]
     refused: list[str] = []
-    for name in (*ranked, *others):
+    for name, merit in _candidates(call, speeds).items():
         unfit = refusal(name, call)
         if unfit is None:
-            why = "the fastest measured" if name in ranked else "by the usual order"
             without = f"; not {'; not '.join(refused)}" if refused else ""
-            return _describe(name, call, f"{why} at {call.length} bars{without}")
+            return _describe(name, call, f"{merit} at {call.length} bars{without}")
         refused.append(f"{name}, since {unfit}")
     raise AssertionError(refused)  # sdpa honours every call
+
+
+def _candidates(call: AttentionCall, speeds: SpeedTable) -> dict[BackendName, str]:
+    """Return backends in the order in which they are tried on a GPU, each with its merit."""
+    last = _LAST if call.window is None else _LAST_WITH_WINDOW
+    if call.has_mask:
+        return dict.fromkeys((*_MASKED, *last), "by the order under a mask")
+    if call.dropout:
+        return dict.fromkeys((*_DROPPING, *last), "by the order under dropout")
+    usual = dict.fromkeys((*_UNMEASURED, *last), "by the usual order")
+    if call.dtype not in HALF_DTYPES:  # measured in bfloat16
+        return usual
+    ranked = speeds.ranking(call.head_size, call.span, call.length)
+    measured = dict.fromkeys((n for n in ranked if n in _RANKED), "the fastest measured")
+    return measured | {name: merit for name, merit in usual.items() if name not in measured}
 
 
 def _pays_in_tiles(call: AttentionCall) -> bool:

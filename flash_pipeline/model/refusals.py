@@ -1,6 +1,9 @@
 """What each attention backend cannot honour, as a sentence that says why."""
 
 import functools
+import importlib.util
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -31,7 +34,7 @@ BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 HALF_DTYPES = (torch.float16, torch.bfloat16)
 """Dtypes that the flash kernels take."""
 
-_AMPERE, _HOPPER = 8, 9
+_AMPERE, _HOPPER, _BLACKWELL = 8, 9, 10  # major compute capabilities
 _NARROW_HEAD = 128
 _ALIGNMENT = 8
 
@@ -56,6 +59,8 @@ class AttentionCall:
     """Bars that a query sees; None for all that `causal` leaves."""
     dropout: bool = False
     """Whether attention weights are dropped."""
+    deterministic: bool = False
+    """Whether gradients must have the same bits each time."""
 
     @property
     def span(self) -> SpanName:
@@ -68,7 +73,7 @@ class AttentionCall:
     def of(
         cls, q_BTHD: Tensor, has_mask: bool, *, causal: bool, window: int | None, dropout: bool
     ) -> "AttentionCall":
-        """Return the call that such queries make."""
+        """Return the call that such queries make in the torch mode of the moment."""
         return cls(
             q_BTHD.device,
             q_BTHD.dtype,
@@ -78,7 +83,17 @@ class AttentionCall:
             causal,
             window,
             dropout,
+            torch.are_deterministic_algorithms_enabled(),
         )
+
+
+def compiler_refusal() -> str | None:
+    """Return what `torch.compile` lacks to make kernels for a GPU; None where it has all."""
+    if importlib.util.find_spec("triton") is None:
+        return "its compiler, triton, is not installed"
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "its compiler, triton, finds no C compiler: expected gcc, clang or the variable CC"
+    return None
 
 
 def refusal(name: BackendName, call: AttentionCall) -> str | None:
@@ -95,7 +110,7 @@ def _flash_attn(call: AttentionCall) -> str | None:
 def _flash_attn_4(call: AttentionCall) -> str | None:
     return (
         _extras(call, mask=True, dropout=True)
-        or _half_precision(call, _HOPPER, _NARROW_HEAD)
+        or _half_precision(call, _HOPPER, _NARROW_HEAD, newest=_BLACKWELL)
         or _import_refusal(flash_attn_4_package)
     )
 
@@ -103,6 +118,7 @@ def _flash_attn_4(call: AttentionCall) -> str | None:
 def _cudnn(call: AttentionCall) -> str | None:
     return (
         _extras(call, mask=True, dropout=True, window=True)
+        or ("it is not deterministic" if call.deterministic else None)
         or _half_precision(call, _AMPERE, _NARROW_HEAD)
         or (None if torch.backends.cudnn.is_available() else "cuDNN is not available")  # type: ignore[no-untyped-call]
     )
@@ -128,7 +144,7 @@ def _flex(call: AttentionCall) -> str | None:
         return f"the device is {call.device}: expected a CUDA device"
     if call.head_size & (call.head_size - 1) or not 16 <= call.head_size <= MAX_HEAD_SIZE:
         return f"the head size is {call.head_size}: expected a power of 2 from 16 to 256"
-    return _extras(call, dropout=True)
+    return _extras(call, dropout=True) or compiler_refusal()
 
 
 def _tiled(call: AttentionCall) -> str | None:
@@ -148,8 +164,14 @@ def _extras(
     return None
 
 
-def _half_precision(call: AttentionCall, capability: int, largest_head: int) -> str | None:
-    """Return what a flash kernel for half precision lacks: dtype, head size or device."""
+def _half_precision(
+    call: AttentionCall, oldest: int, largest_head: int, newest: int | None = None
+) -> str | None:
+    """Return what a flash kernel for half precision lacks: dtype, head size or device.
+
+    Oldest and newest are major compute capabilities of GPUs. On one beyond the newest, such as a
+    consumer's Blackwell, the kernel has not been tried.
+    """
     if call.dtype not in HALF_DTYPES:
         return f"the dtype is {call.dtype}: expected torch.float16 or torch.bfloat16"
     if call.head_size > largest_head:
@@ -159,8 +181,9 @@ def _half_precision(call: AttentionCall, capability: int, largest_head: int) -> 
     if call.device.type != "cuda":
         return f"the device is {call.device}: expected a CUDA device"
     major, minor = torch.cuda.get_device_capability(call.device)
-    if major < capability:
-        return f"the compute capability is {major}.{minor}: expected at least {capability}.0"
+    if major < oldest or (newest is not None and major > newest):
+        below = "" if newest is None else f" and below {newest + 1}.0"
+        return f"the compute capability is {major}.{minor}: expected at least {oldest}.0{below}"
     return None
 
 

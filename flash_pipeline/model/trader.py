@@ -3,8 +3,9 @@
 Shape letters: B batch rows, T bars of the input, P padded bars, I inputs per bar (symbols x
 features), C model width, S symbols.
 
-Under the full span P is T rounded up to a multiple of 64, filled on the left and masked. Under the
-causal and sliding ones no bar sees a later one, so nothing is padded and P is T.
+P is T but under the full span where bars are masked: there it is T rounded up to a multiple of 64,
+filled on the left, since the kernels that take a mask want an aligned one. Without a mask nothing
+is padded, or the padding itself would need a mask, and the fastest kernels take none.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from flash_pipeline.model.refusals import AttentionCall
 from flash_pipeline.model.rotary import rotation
 
 LENGTH_MULTIPLE = 64
-"""Lengths are padded to a multiple of this: whole tiles, and aligned masks, for the kernels."""
+"""Masked lengths are padded to a multiple of this under the full span: aligned masks."""
 
 POSITION_STD = 0.02
 """Standard deviation of the initial positions."""
@@ -104,7 +105,7 @@ class FlashAttentionTrader(nn.Module):
         """
         self.check_input(x_BTI, valid_BT)
         valid_BT = needed_mask(valid_BT)
-        self._choice = self.choose_attention(*self.padded(x_BTI.shape[1], valid_BT))
+        self._choice = self.choose_attention(x_BTI.shape[1], valid_BT is not None)
         dense = self.config.supervision == "dense"
         return self.run(x_BTI, valid_BT, self._choice, every_bar=dense)
 
@@ -160,7 +161,7 @@ class FlashAttentionTrader(nn.Module):
         """
         self.check_input(x_BTI, valid_BT)
         valid_BT = needed_mask(valid_BT)
-        self._choice = self.choose_attention(*self.padded(x_BTI.shape[1], valid_BT))
+        self._choice = self.choose_attention(x_BTI.shape[1], valid_BT is not None)
         return self.run(x_BTI, valid_BT, self._choice, every_bar=False)
 
     def loss(self, outputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
@@ -189,30 +190,29 @@ class FlashAttentionTrader(nn.Module):
         Parameters
         ----------
         length : int
-            Bars, padding included.
+            Bars, before padding or after it.
         has_mask : bool
             Whether bars are masked.
         """
+        return choose_backend(self.attention_call(length, has_mask), self.config.attention)
+
+    def attention_call(self, length: int, has_mask: bool) -> AttentionCall:
+        """Return what every layer asks of its attention; arguments as for `choose_attention`."""
         weight, config = self.project.weight, self.config
         device, dtype = weight.device, weight.dtype
         if torch.is_autocast_enabled(device.type):
             dtype = torch.get_autocast_dtype(device.type)
-        call = AttentionCall(
+        return AttentionCall(
             device,
             dtype,
             config.head_size,
-            length,
+            length + self._padding(length, masked=has_mask),
             has_mask,
             causal=config.span != "full",
             window=config.window,
             dropout=config.dropout > 0 and self.training,
+            deterministic=torch.are_deterministic_algorithms_enabled(),
         )
-        return choose_backend(call, config.attention)
-
-    def padded(self, n_bars: int, valid_BT: Tensor | None) -> tuple[int, bool]:
-        """Return the length after padding, and whether anything is masked then."""
-        padding = self._padding(n_bars)
-        return n_bars + padding, padding > 0 or valid_BT is not None
 
     def embed(self, x_BTI: Tensor, valid_BT: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return the residual stream before the first block, and its mask.
@@ -220,14 +220,15 @@ class FlashAttentionTrader(nn.Module):
         Returns
         -------
         h_BPC : Tensor
-            Projected inputs, plus learned positions, padded on the left under the full span.
+            Projected inputs, plus learned positions; padded on the left where the full span is
+            masked.
         mask_BP : Tensor of bool or None
             False for padding and absent bars; None where nothing is masked, so that the kernels
             take their fast path.
         """
         n_bars = x_BTI.shape[1]
-        padding = self._padding(n_bars)
-        mask_BP = _pad_mask(x_BTI, valid_BT, padding)
+        padding = self._padding(n_bars, masked=valid_BT is not None)
+        mask_BP = None if valid_BT is None else F.pad(valid_BT, (padding, 0), value=False)
         if valid_BT is not None:  # not by a product: 0 x NaN is NaN, here and in the gradients
             x_BTI = x_BTI.masked_fill(~valid_BT[:, :, None], 0.0)
         h_BPC = self.project(F.pad(x_BTI, (0, 0, padding, 0)) if padding else x_BTI)
@@ -244,8 +245,8 @@ class FlashAttentionTrader(nn.Module):
         turn_2TR = rotation(h_BPC.shape[1], self.config.head_size, h_BPC.device)
         return Context(mask_BP, turn_2TR, backend)
 
-    def _padding(self, n_bars: int) -> int:
-        return -n_bars % LENGTH_MULTIPLE if self.config.span == "full" else 0
+    def _padding(self, n_bars: int, *, masked: bool) -> int:
+        return -n_bars % LENGTH_MULTIPLE if masked and self.config.span == "full" else 0
 
     def _read(self, h_BC: Tensor, valid_B: Tensor | None) -> Tensor:
         """Return outputs_BS of states [..., C], out of reach of autocast; zeros where not valid."""
@@ -310,11 +311,3 @@ def last_valid(mask_BT: Tensor) -> Tensor:
 def needed_mask(valid_BT: Tensor | None) -> Tensor | None:
     """Return the mask, or None where it hides nothing."""
     return None if valid_BT is None or bool(valid_BT.all()) else valid_BT
-
-
-def _pad_mask(x_BTI: Tensor, valid_BT: Tensor | None, padding: int) -> Tensor | None:
-    if padding == 0:
-        return valid_BT
-    if valid_BT is None:
-        valid_BT = x_BTI.new_ones(x_BTI.shape[:2], dtype=torch.bool)
-    return F.pad(valid_BT, (padding, 0), value=False)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flash_pipeline.errors import HomeNotWritable
+
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
@@ -66,9 +68,27 @@ def write_parquet(table: pa.Table, path: Path, *, row_group_size: int | None = N
     """Write a table as zstd-compressed Parquet, whole or not at all.
 
     The bytes are a function of the table alone, so equal tables make equal files.
+
+    Raises
+    ------
+    HomeNotWritable
+        If the file cannot be written, as on a full disk; what was there stays.
     """
-    with replacing_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_size)
+    # Texts repeat, numbers hardly: a dictionary of prices takes as long to make as all the rest,
+    # and the file grows by a quarter.
+    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    try:
+        with replacing_file(path) as temporary:
+            pq.write_table(
+                table,
+                temporary,
+                compression="zstd",
+                use_dictionary=texts or False,
+                row_group_size=row_group_size,
+            )
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise HomeNotWritable(f"{path} cannot be written: {reason}") from error
 
 
 def _flush(path: Path) -> None:

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from flash_pipeline.errors import InvalidInput
 from flash_pipeline.model.attention import BackendChoice
+from flash_pipeline.model.refusals import compiler_refusal
 from flash_pipeline.model.trader import FlashAttentionTrader
-from flash_pipeline.training.bundle import autocast
 from flash_pipeline.training.ema import WeightAverage
 from flash_pipeline.training.recipes import TrainConfig
-from flash_pipeline.training.step import EagerStep, Loss, window_loss
+from flash_pipeline.training.step import EagerStep, Loss, step_attention, window_loss
 from flash_pipeline.windows.dataset import WindowBatches
 
 _WARM_UP = 3
@@ -48,9 +48,10 @@ class CapturedStep:
         config: TrainConfig,
         average: WeightAverage | None = None,
     ) -> None:
-        self._eager = EagerStep(
-            model, batches, optimizer, config, average, compiled_loss(model, batches)
-        )
+        self.form = "captured"
+        self.attention = step_attention(model, batches)
+        loss = compiled_loss(model, self.attention)
+        self._eager = EagerStep(model, batches, optimizer, config, average, loss)
         self._graph = torch.cuda.CUDAGraph()
         self._index_N: Tensor | None = None
         self._results: tuple[Tensor, Tensor] | None = None
@@ -92,11 +93,9 @@ class CapturedStep:
             self._results = (loss, self._eager.move())
 
 
-def compiled_loss(model: FlashAttentionTrader, batches: WindowBatches) -> Loss:
+def compiled_loss(model: FlashAttentionTrader, backend: BackendChoice) -> Loss:
     """Return the model's loss with its attention chosen, compiled for one shape."""
-    choice = _choice(model, batches)
-    model.announce(choice)
-    compiled: Loss = torch.compile(window_loss(model, choice), dynamic=False)
+    compiled: Loss = torch.compile(window_loss(model, backend), dynamic=False)
 
     def loss(x_MLI: Tensor, valid_ML: Tensor | None, y_MS: Tensor) -> Tensor:
         with warnings.catch_warnings():
@@ -107,18 +106,24 @@ def compiled_loss(model: FlashAttentionTrader, batches: WindowBatches) -> Loss:
     return loss
 
 
-def can_capture(model: FlashAttentionTrader, batches: WindowBatches) -> bool:
-    """Say whether a step can be captured: panel on the GPU, no mask, an opaque kernel."""
-    if batches.device.type != "cuda" or not batches.resident or batches.has_gaps:
-        return False
-    padded_mask = model.padded(batches.lookback, None)[1]
-    return not padded_mask and _choice(model, batches).name in _OPAQUE
+def capture_refusal(model: FlashAttentionTrader, batches: WindowBatches) -> str | None:
+    """Return why a step on these batches cannot be captured; None where it can.
 
+    Captured is what lies on the GPU, has no masked bar (packing rows under a mask makes shapes
+    depend on data) and computes attention by a kernel that the compiler takes as one operator.
 
-def _choice(model: FlashAttentionTrader, batches: WindowBatches) -> BackendChoice:
-    was_training = model.training
-    model.train()  # dropout decides what a backend must honour
-    with autocast(batches.device):
-        choice = model.choose_attention(*model.padded(batches.lookback, None))
-    model.train(was_training)
-    return choice
+    Raises
+    ------
+    AttentionUnsupported
+        If the configured attention cannot run here.
+    """
+    if batches.device.type != "cuda":
+        return f"the device is {batches.device}"
+    if not batches.resident:
+        return "the panel does not fit the GPU"
+    if batches.has_gaps:
+        return "some bar lacks every symbol, so that windows are masked"
+    name = step_attention(model, batches).name
+    if name not in _OPAQUE:
+        return f"the attention is {name}: expected one of {', '.join(sorted(_OPAQUE))}"
+    return compiler_refusal()

@@ -20,7 +20,7 @@ from torch import Tensor
 from flash_pipeline.storage.files import replacing_file
 from flash_pipeline.training.state import TrainState
 
-_FORMAT = "1"
+_FORMAT = "2"
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +41,7 @@ class Checkpoint:
         What the weights were at first, such as a parent's version: a training from other weights
         cannot go on from here.
     minutes : float
-        Time between two checkpoints within an epoch, above 0.
+        Least time between two checkpoints, 0 or more; 0 for one after every epoch.
     clock : callable
         Seconds since any moment, never going back.
     """
@@ -61,8 +61,17 @@ class Checkpoint:
         self._seconds, self._clock = 60 * minutes, clock
         self._written = clock()
 
-    def due(self) -> bool:
-        """Say whether the time between two checkpoints has passed."""
+    def due(self, *, epoch_over: bool) -> bool:
+        """Say whether the time between two checkpoints has passed.
+
+        Parameters
+        ----------
+        epoch_over : bool
+            Whether an epoch has just ended. Within one, checkpoints without a time between them
+            would follow every step, so there is none.
+        """
+        if self._seconds == 0:
+            return epoch_over
         return self._clock() - self._written >= self._seconds
 
     def write(self, state: TrainState) -> None:

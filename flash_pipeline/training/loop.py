@@ -12,28 +12,21 @@ from typing import Never
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from flash_pipeline.errors import TrainingDiverged
-from flash_pipeline.model.trader import FlashAttentionTrader, evaluating
-from flash_pipeline.training.bundle import autocast
+from flash_pipeline.model.trader import FlashAttentionTrader
 from flash_pipeline.training.checkpoint import Checkpoint
 from flash_pipeline.training.ema import WeightAverage
 from flash_pipeline.training.memory import memory_explained
 from flash_pipeline.training.optimizer import cosine, make_optimizer, set_rate
+from flash_pipeline.training.passes import outputs_of
 from flash_pipeline.training.recipes import TrainConfig
 from flash_pipeline.training.runtime import determinism
 from flash_pipeline.training.scaler import Floats
 from flash_pipeline.training.state import Epoch, TrainState
 from flash_pipeline.training.step import make_step
 from flash_pipeline.windows.dataset import WindowBatches
-
-EVALUATION_BATCH = 256
-"""Most windows in a batch without gradients."""
-
-EVALUATION_BARS = 2**19
-"""Most bars in one, so that long windows take no more memory than many: 256 windows of 2,048."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +37,8 @@ class Fitted:
     """One entry per pass."""
     attention: str
     """The attention of the training's steps, and why; an evaluation may take another."""
+    form: str
+    """How the steps ran: captured, or eager and why."""
 
 
 def fit(
@@ -75,8 +70,8 @@ def fit(
     on_epoch : callable
         Called after each epoch; on a resume first with the epochs done before.
     checkpoint : Checkpoint or None
-        What to go on from, and where to write what a killed training goes on from: after every
-        epoch, and within one whenever it is due. Losses and weights are then those of a training
+        What to go on from, and where to write, whenever it is due, what a killed training goes
+        on from. Losses and weights are then those of a training
         that was never interrupted, on a CPU bit for bit.
 
     Returns
@@ -89,7 +84,10 @@ def fit(
     TrainingDiverged
         If a loss becomes NaN or infinite; the message names the epoch and the step.
     OutOfMemory
-        If a step does not fit the GPU; the message estimates what it takes.
+        If a step, or a pass of the validation, does not fit the GPU; the message says what it
+        was.
+    AttentionUnsupported
+        If the configured attention cannot run here.
     """
     with determinism(config.deterministic):
         training = _Training(model, batches, train_N, config, epochs, checkpoint)
@@ -104,38 +102,42 @@ def fit(
                 epoch = training.judge(validation_N)
                 bar.set_postfix(train=epoch.train_loss, validation=epoch.validation_loss)
                 on_epoch(epoch)
-                training.save()
+                training.save(epoch_over=True)
     model.load_state_dict(training.state.best)
-    return Fitted(tuple(history), training.state.attention)
+    return Fitted(tuple(history), str(training.step.attention), training.step.form)
 
 
 def evaluate(
     model: FlashAttentionTrader, batches: WindowBatches, index_N: npt.NDArray[np.int64]
 ) -> float:
-    """Return the mean loss over windows, in the units of the head's loss, dropout off.
+    """Return the loss over windows, all at once, in the units of the head's loss, dropout off.
 
     Under dense supervision too, a window has one prediction: that of its last valid bar.
+
+    Raises
+    ------
+    OutOfMemory
+        If a pass does not fit the GPU.
     """
-    total = torch.zeros((), dtype=torch.float64, device=batches.device)
-    weight = torch.zeros((), dtype=torch.int64, device=batches.device)
-    with evaluating(model), torch.inference_mode():
-        for x_NLI, valid_NL, y_NS in batches.batches(_parts(batches, index_N)):
-            with autocast(batches.device):
-                loss = model.loss(model.last_outputs(x_NLI, valid_NL), y_NS)
-            known = y_NS.isfinite().sum()  # a loss is the mean over known labels
-            total, weight = total + loss * known, weight + known
-    return (total / weight.clamp(min=1)).item()
+    outputs_NS = outputs_of(model, batches, index_N)
+    y_NS = batches.labels(torch.from_numpy(index_N).to(batches.home))
+    with torch.inference_mode():
+        return model.loss(outputs_NS, y_NS).item()
 
 
 def predict(
     model: FlashAttentionTrader, batches: WindowBatches, index_N: npt.NDArray[np.int64]
 ) -> Floats:
-    """Return the head's predictions [N, S] on scaled labels for windows of the frame."""
-    outputs = []
-    for x_NLI, valid_NL, _ in batches.batches(_parts(batches, index_N)):
-        with autocast(batches.device):
-            outputs.append(model.predict(x_NLI, valid_NL).float())
-    return np.asarray(torch.cat(outputs).cpu().numpy(), dtype=np.float32)
+    """Return the head's predictions [N, S] on scaled labels for windows of the frame.
+
+    Raises
+    ------
+    OutOfMemory
+        If a pass does not fit the GPU.
+    """
+    with torch.inference_mode():
+        predictions_NS = model.head.predict(outputs_of(model, batches, index_N))
+    return np.asarray(predictions_NS.float().cpu().numpy(), dtype=np.float32)
 
 
 class _Training:
@@ -170,7 +172,9 @@ class _Training:
             checkpoint.resume(self.state)
         model.recompute = config.activation_checkpointing
         # After the resume: a captured step keeps what it finds.
-        self.step = make_step(model, batches, self.optimizer, config, self.average)
+        self.step = make_step(
+            model, batches, self.optimizer, config, self.average, steps=self.total_steps
+        )
 
     @property
     def global_step(self) -> int:
@@ -196,8 +200,7 @@ class _Training:
                 state.norms[state.step] = norm
                 state.step += 1
                 bar.update()
-                if self.checkpoint is not None and self.checkpoint.due():
-                    self.save()
+                self.save(epoch_over=False)
 
     def judge(self, validation_N: npt.NDArray[np.int64]) -> Epoch:
         """Validate after a pass, keep the weights if they are the best, and return its figures."""
@@ -207,7 +210,6 @@ class _Training:
         if wrong:
             step = wrong[0]
             raise _diverged(f"epoch {number}, step {step + 1} of {self.steps}", losses[step].item())
-        state.attention = str(self.model.attention_choice)  # before the evaluation makes its own
         rate = self.config.learning_rate * cosine(self.global_step - 1, self.total_steps)
         with nullcontext() if self.average is None else self.average.applied():
             judged = evaluate(self.model, self.batches, validation_N)
@@ -217,15 +219,10 @@ class _Training:
             state.close_pass(epoch)
         return epoch
 
-    def save(self) -> None:
-        """Write the checkpoint, where one is kept."""
-        if self.checkpoint is not None:
+    def save(self, *, epoch_over: bool) -> None:
+        """Write the checkpoint, where one is kept and due."""
+        if self.checkpoint is not None and self.checkpoint.due(epoch_over=epoch_over):
             self.checkpoint.write(self.state)
-
-
-def _parts(batches: WindowBatches, index_N: npt.NDArray[np.int64]) -> tuple[Tensor, ...]:
-    size = max(1, min(EVALUATION_BATCH, EVALUATION_BARS // batches.lookback))
-    return torch.split(torch.from_numpy(index_N).to(batches.home), size)
 
 
 def _diverged(place: str, loss: float) -> TrainingDiverged:

@@ -1,4 +1,4 @@
-"""What a training step takes of a GPU's memory, and the error that says so.
+"""What a training step takes of a GPU's memory, and the errors that say so.
 
 Letters: C model width, F MLP width, H heads, T bars of a window.
 """
@@ -61,6 +61,8 @@ def memory_explained(model: FlashAttentionTrader, train: TrainConfig, bars: int)
         micro_batch = -(-train.batch_size // train.accumulation)
         need = step_bytes(model.config, train, model.n_parameters, bars) / 2**30
         remedies = [f"accumulation above {train.accumulation}"]
+        if model.config.head == "allocation":  # its loss is not the mean over micro-batches
+            remedies = [f"batch_size below {train.batch_size}"]
         if not train.activation_checkpointing:
             remedies.append("activation_checkpointing=True")
         if model.config.attention == "reference":
@@ -69,4 +71,30 @@ def memory_explained(model: FlashAttentionTrader, train: TrainConfig, bars: int)
             f"a step on {micro_batch} windows x {bars} bars ({train.batch_size} in "
             f"{train.accumulation} parts) takes about {need:.1f} GiB, more than is free: try "
             f"{' or '.join(remedies)}. PyTorch: {str(error).splitlines()[0]}"
+        ) from error
+
+
+@contextmanager
+def pass_explained(config: ModelConfig, windows: int, bars: int) -> Iterator[None]:
+    """Turn torch's error about memory in a pass without gradients into one that says what it was.
+
+    Parameters
+    ----------
+    windows, bars : int
+        Of the pass, and of a window.
+
+    Raises
+    ------
+    OutOfMemory
+        With both, and what helps.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        remedy = "free the memory that others hold, or shorten the lookback"
+        if config.attention in ("reference", "sdpa"):
+            remedy += f", or take another attention than {config.attention!r}"
+        raise OutOfMemory(
+            f"a pass without gradients over {windows} windows x {bars} bars takes more memory "
+            f"than is free: {remedy}. PyTorch: {str(error).splitlines()[0]}"
         ) from error

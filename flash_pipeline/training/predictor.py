@@ -15,8 +15,10 @@ from torch import Tensor
 
 from flash_pipeline.errors import BundleMismatch
 from flash_pipeline.model.heads import QuantileHead
-from flash_pipeline.model.streaming import stream
+from flash_pipeline.model.streaming import stream_windows
 from flash_pipeline.training.bundle import ModelBundle, autocast, default_device
+from flash_pipeline.training.memory import pass_explained
+from flash_pipeline.training.passes import windows_in_a_pass
 from flash_pipeline.training.scaler import Floats
 from flash_pipeline.training.targets import volatility_of
 
@@ -68,24 +70,26 @@ class Predictor:
         self.device = device or default_device()
         self._model = bundle.build(self.device)
 
-    def predict(self, x_NLI: Floats, batch_size: int = 256) -> Floats:
+    def predict(self, x_NLI: Floats, batch_size: int | None = None) -> Floats:
         """Return the predictions [N, S] for windows: `value_NS` of `predict_windows`."""
         return self.predict_windows(x_NLI, batch_size).value_NS
 
-    def predict_windows(self, x_NLI: Floats, batch_size: int = 256) -> Predictions:
+    def predict_windows(self, x_NLI: Floats, batch_size: int | None = None) -> Predictions:
         """Return the predictions for windows of unscaled features.
 
         Parameters
         ----------
         x_NLI : array [N, lookback, symbols * features], float32
             Features as the warehouse has them, symbol by symbol; NaN where unknown.
-        batch_size : int
-            Windows in a pass, at least 1.
+        batch_size : int or None
+            Windows in a pass, at least 1; None for as many as `windows_in_a_pass` says.
 
         Raises
         ------
         BundleMismatch
             If the array has another shape; the message states the one expected.
+        OutOfMemory
+            If a pass does not fit the GPU.
         """
         bundle = self.bundle
         expected = (bundle.lookback, bundle.config.input_dim)
@@ -99,10 +103,14 @@ class Predictor:
             nothing_NC = torch.empty(0, bundle.config.d_model, device=self.device)
             with torch.inference_mode():
                 return self._told(self._model.head(nothing_NC), x_NLI[:, 0, : len(bundle.symbols)])
-        starts = range(0, len(x_NLI), batch_size)
-        return Predictions.joined(
-            [self._predict_batch(x_NLI[start : start + batch_size]) for start in starts]
-        )
+        if batch_size is None:
+            masked = not bool(self._known(x_NLI).all())
+            batch_size = windows_in_a_pass(self._model, bundle.lookback, masked=masked)
+        with pass_explained(bundle.config, batch_size, bundle.lookback):
+            starts = range(0, len(x_NLI), batch_size)
+            return Predictions.joined(
+                [self._predict_batch(x_NLI[start : start + batch_size]) for start in starts]
+            )
 
     def predict_series(self, x_TI: Floats) -> Predictions:
         """Return the predictions of the windows that end at each bar of a series, in one pass.
@@ -123,6 +131,8 @@ class Predictor:
         ------
         BundleMismatch
             If the array has another width.
+        OutOfMemory
+            If a pass does not fit the GPU.
         InvalidConfig
             If the model cannot stream: see `ModelConfig.streams`.
         """
@@ -130,13 +140,14 @@ class Predictor:
             raise BundleMismatch(
                 f"a series of shape {x_TI.shape}: expected (bars, {self.bundle.config.input_dim})"
             )
-        inputs_TI, known_T, sigma_TS = self._scaled(x_TI)
-        with torch.inference_mode(), autocast(self.device):
-            outputs_TS = stream(self._model, inputs_TI, known_T)
-            # A window is read at its last known bar, which may come before its end.
-            read_T, within_T = _last_known(known_T, self.bundle.lookback)
-            outputs_TS = outputs_TS[read_T]
-            outputs_TS[~within_T] = 0.0
+        lookback = self.bundle.lookback
+        with (
+            pass_explained(self.bundle.config, len(x_TI), lookback),
+            torch.inference_mode(),
+            autocast(self.device),
+        ):
+            inputs_TI, known_T, sigma_TS = self._scaled(x_TI)
+            outputs_TS = stream_windows(self._model, inputs_TI, known_T, lookback)
             return self._told(outputs_TS, sigma_TS)
 
     def _predict_batch(self, x_NLI: Floats) -> Predictions:
@@ -147,15 +158,21 @@ class Predictor:
 
     def _scaled(self, x_LI: Floats) -> tuple[Tensor, Tensor, Floats]:
         """Return inputs [..., L, I], which bars are known to any symbol, and the volatilities."""
-        names = self.bundle.feature_names
-        x_LSF = x_LI.reshape(*x_LI.shape[:-1], len(self.bundle.symbols), len(names))
-        known_L = np.isfinite(x_LSF).all(axis=-1).any(axis=-1)
+        x_LSF = self._by_symbol(x_LI)
         scaled_LI = self.bundle.features.transform(x_LSF).reshape(x_LI.shape)
         return (
             torch.from_numpy(scaled_LI).to(self.device),
-            torch.from_numpy(np.asarray(known_L)).to(self.device),
-            volatility_of(x_LSF, names),
+            torch.from_numpy(self._known(x_LI)).to(self.device),
+            volatility_of(x_LSF, self.bundle.feature_names),
         )
+
+    def _known(self, x_LI: Floats) -> npt.NDArray[np.bool_]:
+        """Return at which bars some symbol has all its features."""
+        return np.asarray(np.isfinite(self._by_symbol(x_LI)).all(axis=-1).any(axis=-1))
+
+    def _by_symbol(self, x_LI: Floats) -> Floats:
+        shape = (len(self.bundle.symbols), len(self.bundle.feature_names))
+        return x_LI.reshape(*x_LI.shape[:-1], *shape)
 
     def _told(self, outputs_NS: Tensor, sigma_NS: Floats) -> Predictions:
         """Return what outputs of the model say, for the volatilities at their bars."""
@@ -165,14 +182,6 @@ class Predictor:
             return Predictions(value_NS)
         q_QNS = _numbers(head.quantiles(outputs_NS).movedim(-1, 0))
         return Predictions(value_NS, np.moveaxis(self.bundle.to_units(q_QNS, sigma_NS), 0, -1))
-
-
-def _last_known(known_T: Tensor, lookback: int) -> tuple[Tensor, Tensor]:
-    """Return the last known bar up to each bar, and whether it is one of the last `lookback`."""
-    bars_T = torch.arange(len(known_T), device=known_T.device)
-    last_T = torch.where(known_T, bars_T, -1).cummax(0).values
-    within_T = (last_T >= 0) & (bars_T - last_T < lookback)
-    return last_T.clamp(min=0), within_T
 
 
 def _numbers(outputs: Tensor) -> Floats:

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from flash_pipeline import __version__
 from flash_pipeline.errors import InvalidConfig, UnknownRecipe
@@ -13,11 +13,16 @@ from flash_pipeline.features import FEATURE_NAMES
 from flash_pipeline.market import Interval, parse_symbols
 from flash_pipeline.model.config import ModelConfig
 from flash_pipeline.training.scaler import FeatureScaling
+from flash_pipeline.training.sources import code_hash
 from flash_pipeline.training.targets import TargetScaling
 from flash_pipeline.windows.split import SplitConfig
 
 DEFAULT_SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT")
 """The chapter's five linear perpetuals."""
+
+
+CompileChoice = Literal["auto"] | bool
+"""`auto`: steps are compiled and captured where there are enough of them to repay it."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +66,21 @@ class TrainConfig:
     """Training windows drawn for one pass, at least 1; None for all of them."""
     accumulation: int = 1
     """Micro-batches that a step goes through one by one, at least 1, a divisor of `batch_size`:
-    the gradient of the whole batch in the memory of a part."""
+    the gradient of the whole batch in the memory of a part. Not with an allocation head."""
     ema_decay: float | None = None
     """Decay of the moving average of the weights that is validated and kept, between 0 and 1; it
     spans about 1 / (1 - decay) steps. None keeps the weights themselves."""
     activation_checkpointing: bool = False
     """Whether layers are computed again in the backward pass: less memory, a third more work."""
-    compile: bool = True
+    compile: CompileChoice = "auto"
     """Whether the step is compiled and captured as a CUDA graph, where it can be: on a GPU, with a
-    fused attention kernel and no masked bar. Eager otherwise."""
+    fused attention kernel and no masked bar. `auto` does so for a training of 1,500 steps or more,
+    which repays the compiler's seconds; True for any. Eager otherwise."""
     deterministic: bool = False
     """Whether a GPU may only use algorithms that give the same bits each time, as a CPU does."""
     checkpoint_minutes: float = 5.0
-    """Longest time between the checkpoints that a killed training resumes from, above 0; one is
-    written after every epoch in any case."""
+    """Time between the checkpoints that a killed training resumes from, 0 or more: at most so much
+    work is lost. 0 writes one after every epoch."""
     feature_scaling: FeatureScaling = "standard"
     """How inputs are scaled: `standard` (mean and deviation) or `robust` (median and quartiles)."""
     target_scaling: TargetScaling = "rms"
@@ -94,11 +100,12 @@ class TrainConfig:
         _require_at_least(0, seed=self.seed)
         if self.windows_per_epoch is not None:
             _require_at_least(1, windows_per_epoch=self.windows_per_epoch)
-        for name in ("learning_rate", "clip_norm", "checkpoint_minutes"):
+        for name in ("learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise InvalidConfig(f"{name} is {getattr(self, name)!r}: expected a number above 0")
-        if not self.weight_decay >= 0:
-            raise InvalidConfig(f"weight_decay is {self.weight_decay!r}: expected 0 or more")
+        for name in ("weight_decay", "checkpoint_minutes"):
+            if not getattr(self, name) >= 0:
+                raise InvalidConfig(f"{name} is {getattr(self, name)!r}: expected 0 or more")
         if self.batch_size % self.accumulation:
             raise InvalidConfig(
                 f"accumulation is {self.accumulation}: expected a divisor of the batch size, "
@@ -111,8 +118,9 @@ class TrainConfig:
         self._check_switches()
 
     def _check_switches(self) -> None:
-        for name in ("activation_checkpointing", "deterministic", "compile"):
+        for name in ("activation_checkpointing", "deterministic"):
             _require_choice(name, getattr(self, name), (True, False))
+        _require_choice("compile", self.compile, ("auto", True, False))
         _require_choice("feature_scaling", self.feature_scaling, get_args(FeatureScaling))
         _require_choice("target_scaling", self.target_scaling, get_args(TargetScaling))
 
@@ -142,6 +150,12 @@ class Recipe:
             raise InvalidConfig(
                 f"recipe {self.name!r}: lookback is {self.data.lookback}, beyond the model's "
                 f"{self.model.max_seq_len} positions"
+            )
+        if self.model.head == "allocation" and self.train.accumulation > 1:
+            raise InvalidConfig(
+                f"recipe {self.name!r}: accumulation is {self.train.accumulation} with head "
+                "'allocation': expected 1, since the loss of a batch of portfolio returns is not "
+                "the mean of its parts' losses"
             )
         model, lookback = self.model, self.data.lookback
         if model.streams and model.reach is not None and model.reach > lookback:
@@ -205,14 +219,17 @@ class Recipe:
         return dataclasses.asdict(self)
 
     def fingerprint(self, snapshot: str) -> str:
-        """Name a training: equal recipes on equal data, by one version of this package.
+        """Name a training: equal recipes on equal data, by the same code.
+
+        The code is the version of this package and `code_hash`: after a change to what makes a
+        training, it is done again.
 
         Parameters
         ----------
         snapshot : str
             Hash of the windows, `WindowFrame.snapshot`.
         """
-        text = json.dumps([self.to_dict(), snapshot, __version__], sort_keys=True)
+        text = json.dumps([self.to_dict(), snapshot, __version__, code_hash()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

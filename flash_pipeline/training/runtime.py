@@ -1,4 +1,4 @@
-"""Process-wide switches of torch, given back when a block ends."""
+"""Process-wide switches of torch, given back when a block ends but where it says otherwise."""
 
 import os
 from collections.abc import Iterator
@@ -26,6 +26,11 @@ def determinism(wanted: bool) -> Iterator[None]:
 
     A CPU is deterministic either way. On a GPU the kernels that add in any order are replaced or
     refused: the price is speed.
+
+    One thing outlasts the block: the variable `CUBLAS_WORKSPACE_CONFIG`, where it was not set. It
+    is read once, at the process's first matrix product on a GPU. A process that has had one before
+    keeps cuBLAS's own workspaces, whose sums may differ in the last bits; set the variable before
+    such a process starts to have the same bits from it.
     """
     if not wanted:
         yield
@@ -33,7 +38,7 @@ def determinism(wanted: bool) -> Iterator[None]:
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
-    # cuBLAS reads it when its first handle is made, and torch refuses to go on without it.
+    # Not taken back: torch refuses deterministic products without it, the next block's too.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False

@@ -54,7 +54,9 @@ def run_training(
     A recipe that was trained on exactly this data already gives its registered version again: so
     a job that was killed after the training goes on from there, and a repeated one adds nothing.
     A version that cannot be read any more, of an older format, is trained anew.
-    A job that was killed during the training goes on from its checkpoint.
+    A training that was killed goes on from its checkpoint where it is asked for again on the same
+    windows, by the same recipe, code and start: a step retried, not an hourly job that has cut new
+    windows since.
 
     Parameters
     ----------

@@ -58,7 +58,6 @@ class TrainState:
     ) -> None:
         self.model, self.optimizer, self.average = model, optimizer, average
         self.device = next(model.parameters()).device
-        self.attention = ""
         self.history: list[Epoch] = []
         self.step = 0  # steps done of the pass that follows the history
         # Filled on the device and read once per pass, so that no step waits for the GPU.
@@ -116,7 +115,7 @@ class TrainState:
     def counters(self) -> dict[str, Any]:
         """Return what is no tensor, fit for JSON."""
         history = [dataclasses.asdict(epoch) for epoch in self.history]
-        return {"step": self.step, "attention": self.attention, "history": history}
+        return {"step": self.step, "history": history}
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
         """Take over a state; in place, since a captured step knows the tensors' addresses.
@@ -132,5 +131,5 @@ class TrainState:
         torch.set_rng_state(tensors["random/cpu"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
-        self.step, self.attention = counters["step"], counters["attention"]
+        self.step = counters["step"]
         self.history = [Epoch(**each) for each in counters["history"]]

@@ -231,11 +231,17 @@ def fit_targets(
     InvalidConfig
         As for `VolatilityScaler.fit`.
     """
-    if model.head == "allocation":
+    kind = targets_kind(model, scaling)
+    if kind == SimpleReturns.kind:
         return SimpleReturns(horizon if model.supervision == "dense" else 1)
-    if scaling == "volatility":
+    if kind == VolatilityScaler.kind:
         return VolatilityScaler.fit(y_NS, sigma_NS, horizon)
     return RmsScaler.fit(y_NS)
+
+
+def targets_kind(model: ModelConfig, scaling: TargetScaling) -> str:
+    """Return the `kind` of the scaler that `fit_targets` gives."""
+    return SimpleReturns.kind if model.head == "allocation" else scaling
 
 
 def volatility_of(x_SF: Floats, feature_names: Sequence[str]) -> Floats:

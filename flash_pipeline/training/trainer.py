@@ -21,6 +21,7 @@ from flash_pipeline.training.targets import (
     anchor_volatility,
     fit_targets,
     in_units,
+    targets_kind,
     volatility_of,
 )
 from flash_pipeline.windows.blocks import WindowFrame
@@ -38,6 +39,8 @@ class Training:
     """One entry per epoch."""
     attention: str
     """The attention backend used, and why."""
+    form: str
+    """How the steps ran: captured, or eager and why."""
     device: str
     """Where it ran."""
     parameters: int
@@ -100,7 +103,7 @@ def train(
     TrainingDiverged
         If the loss becomes NaN or infinite.
     OutOfMemory
-        If a step does not fit the GPU.
+        If a step, or a pass over the validation range, does not fit the GPU.
     AttentionUnsupported
         If the recipe's attention backend cannot run here.
     """
@@ -145,6 +148,7 @@ def train(
         bundle,
         fitted.history,
         fitted.attention,
+        fitted.form,
         _name(device),
         model.n_parameters,
         checkpoint.resumed if checkpoint is not None else None,
@@ -167,8 +171,9 @@ def warm_start_refusal(
 ) -> str | None:
     """Say why a model's weights may not be the start of a training; None where they may.
 
-    Its weights must fit, and must not have seen the ranges that will judge the result: neither
-    validation nor test prices by training, no test price by its choice of checkpoint.
+    Its weights must fit, and its inputs and labels be scaled by the same kinds. And they must not
+    have seen the ranges that will judge the result: neither validation nor test prices by
+    training, no test price by its choice of checkpoint.
     """
     if parent.provenance.synthetic != frame.synthetic:
         return "it was trained on candles of another kind (simulated or real)"
@@ -177,6 +182,10 @@ def warm_start_refusal(
     )
     if not same_data or parent.config != recipe.model:
         return "it has another architecture, other inputs or another horizon"
+    train, kinds = recipe.train, (parent.features.kind, parent.targets.kind)
+    expected = (train.feature_scaling, targets_kind(recipe.model, train.target_scaling))
+    if kinds != expected:
+        return f"its inputs and labels are scaled by {kinds}: expected {expected}"
     validation_from = int(frame.made_at_N[split.validation_N[0]])
     if parent.provenance.train_until > validation_from:
         return (

@@ -69,10 +69,13 @@ class WindowBatches:
         # A bar that is masked has an output that means nothing, so nothing is asked of it.
         dense_TS = np.where(valid_T[:, None], y_TS, np.float32(np.nan))
         x_TI = torch.from_numpy(x_TSF.reshape(-1, inputs)).to(device)
+        self._panel = x_TI
+        self._valid_T = torch.from_numpy(valid_T).to(device)
         self._has_gaps = not bool(valid_T.all())
+        self._buffers: dict[int, Tensor] = {}
         self._lookback = lookback
         self._x = x_TI.as_strided((windows, lookback, inputs), (inputs, inputs, 1))
-        self._valid = torch.from_numpy(valid_T).to(device).unfold(0, lookback, 1)
+        self._valid = self._valid_T.unfold(0, lookback, 1)
         self._y = torch.from_numpy(y_TS[lookback - 1 :]).to(device)
         self._dense = (
             torch.from_numpy(dense_TS)
@@ -132,10 +135,55 @@ class WindowBatches:
             (self._dense if dense else self._y).index_select(0, index_N),
         )
 
+    def labels(self, index_N: Tensor) -> Tensor:
+        """Return the labels [N, S] of windows, NaN where unknown, on `device`."""
+        return self._y.index_select(0, index_N).to(self.device)
+
+    def series(self, first: int, count: int) -> tuple[Tensor, Tensor | None]:
+        """Return the bars that consecutive windows span, each once, on `device`.
+
+        Parameters
+        ----------
+        first : int
+            Position of the first window.
+        count : int
+            Windows, at least 1.
+
+        Returns
+        -------
+        x : torch.Tensor
+            [count + L - 1, I] float32.
+        valid : torch.Tensor or None
+            [count + L - 1] bool, as for `batch`.
+        """
+        bars = slice(first, first + count + self._lookback - 1)
+        valid_T = self._valid_T[bars].to(self.device) if self._has_gaps else None
+        return self._panel[bars].to(self.device), valid_T
+
     def batches(self, parts: Iterable[Tensor], *, dense: bool = False) -> Iterator[Batch]:
-        """Yield the batch of each index."""
+        """Yield the batch of each index; on a CPU one is overwritten as the next is asked for.
+
+        Memory that is asked for anew comes from the system page by page, which for 256 windows of
+        2,048 bars takes several times as long as the copy; a GPU's allocator keeps its own.
+        """
         for part in parts:
-            yield self.batch(part, dense=dense)
+            if self.device.type != "cpu":
+                yield self.batch(part, dense=dense)
+                continue
+            yield (
+                self._cut(self._x, part),
+                self._cut(self._valid, part) if self._has_gaps else None,
+                self._cut(self._dense if dense else self._y, part),
+            )
+
+    def _cut(self, source: Tensor, index_N: Tensor) -> Tensor:
+        """Return rows of a source in the buffer that it has for them, the largest so far."""
+        buffer = self._buffers.get(id(source))
+        if buffer is None or len(buffer) < len(index_N):
+            with torch.inference_mode(False):  # or no training could use it after an evaluation
+                buffer = source.new_empty(len(index_N), *source.shape[1:])
+            self._buffers[id(source)] = buffer
+        return torch.index_select(source, 0, index_N, out=buffer[: len(index_N)])
 
 
 class PrefetchedBatches(WindowBatches):

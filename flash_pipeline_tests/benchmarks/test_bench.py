@@ -7,12 +7,18 @@ import pytest
 import torch
 
 from benchmarks import report, train, windows
-from benchmarks.gpu import kernels
+from benchmarks.gpu import (
+    goals,
+    growth,
+    kernels,
+    kernels_table,
+)
 from benchmarks.gpu.__main__ import PARTS, main
-from benchmarks.gpu.bench import Bench, DeviceLost
+from benchmarks.gpu.bench import LATE, LEFT_OUT, Bench, DeviceLost
 from benchmarks.gpu.part import Part
 from benchmarks.gpu.plots import PLOTS, draw
 from benchmarks.gpu.suite import describe, run_parts
+from benchmarks.gpu.tables import time_cell
 from benchmarks.gpu.works import Attention, chapter_config, recipe_config, train_row
 from flash_pipeline.errors import AttentionUnsupported
 from flash_pipeline.model.speeds import SpeedTable
@@ -83,6 +89,58 @@ def test_speeds_are_not_written_without_the_kernels(tmp_path, capsys):
     assert "`kernels` was not run" in capsys.readouterr().out
 
 
+def test_a_table_of_speeds_that_lacks_a_span_is_refused_unless_asked_for(tmp_path, capsys):
+    timed = {"backend": "sdpa_cudnn", "head_size": 64, "span": "causal", "batch": 1, "ms": 2.0}
+    late = timed | {"span": "full", "ms": None}
+    rows = [timed | {"length": 2048}, timed | {"length": 512, "ms": 1.0}, late | {"length": 512}]
+    (tmp_path / "kernels.json").write_text(json.dumps(result_of(kernels.PART, rows)))
+    arguments = [str(tmp_path / "kernels.json"), "--out", str(tmp_path / "speeds.json")]
+    assert kernels_table.main(arguments) == 2
+    assert "nothing was measured for full, sliding" in capsys.readouterr().out
+    assert not (tmp_path / "speeds.json").exists()
+    assert kernels_table.main([*arguments, "--incomplete"]) == 0
+    table = json.loads((tmp_path / "speeds.json").read_text())
+    assert [row["length"] for row in table["rows"]] == [512, 2048]
+    assert table["missing"] == [{"head_size": 64, "span": "full", "length": 512}]
+
+
+def test_the_shipped_speeds_are_those_of_the_stored_result():
+    _, stored = report.newest(report.PROJECT / "benchmarks" / "results")["kernels"]
+    shipped = json.loads((report.PROJECT / kernels_table.SPEEDS).read_text(encoding="utf-8"))
+    assert shipped == kernels_table.speeds(stored)
+
+
+def test_backends_that_can_win_are_measured_before_those_far_behind(pretended_gpu):
+    rows = list(kernels.PART.rows(pretended_gpu))
+    last = max(i for i, row in enumerate(rows) if row["backend"] in kernels.FAST)
+    first = min(i for i, row in enumerate(rows) if row["backend"] in kernels.SLOW)
+    assert last < first
+    assert [(row["span"], row["head_size"], row["length"]) for row in rows[:10:5]] == [
+        ("sliding", 128, 512),
+        ("sliding", 64, 512),
+    ]
+    assert [row for row in rows[first:] if row["note"].startswith(LEFT_OUT)]
+
+
+def test_a_time_that_was_taken_once_is_marked():
+    row = {"ms": 1035.0, "runs": 1, "note": ""}
+    assert time_cell(row) == "1,040†"
+    assert time_cell(row | {"runs": 5}) == "1,040"
+
+
+def test_the_readme_shows_what_ran_and_points_to_the_rest(pretended_gpu, tmp_path):
+    rows = list(goals.PART.rows(pretended_gpu))
+    late = rows[3] | {"ms": None, "note": LATE, "variant": "a form that nobody ran"}
+    for part, found in ((goals.PART, [*rows, late]), (growth.PART, [])):
+        (tmp_path / f"{part.name}.json").write_text(json.dumps(result_of(part, found)))
+    text = "<!-- result: summary -->\n<!-- end: summary -->\n"
+    filled = report.rendered(text, report.newest(tmp_path), report.PROJECT)
+    assert "recipe `full`" in filled
+    assert "a form that nobody ran" not in filled
+    assert "not run yet is listed in [docs/performance.md]" in filled
+    assert "a form that nobody ran" in goals.PART.tables([*rows, late])[0].note
+
+
 def test_an_unknown_part_is_refused_by_name(capsys):
     with pytest.raises(SystemExit):
         main(["--only", "goals,speed"])
@@ -108,7 +166,7 @@ def test_a_gpus_part_lays_out_and_draws_whatever_it_found(gpu_part, pretended_gp
 def test_a_part_in_which_nothing_ran_still_has_tables_and_a_plot(gpu_part, bench, tmp_path):
     bench.deadline = time.monotonic() - 1
     rows = list(gpu_part.rows(bench))
-    assert {row["note"].partition(":")[0] for row in rows} <= {"not run", "refused"}
+    assert {row["note"].partition(":")[0] for row in rows} <= {"not run", "refused", "left out"}
     assert all(table.markdown() for table in gpu_part.tables(rows))
     draw(result_of(gpu_part, rows), tmp_path / "plot.png")
 

@@ -1,8 +1,12 @@
+from typing import Any
+
 import pytest
 
-from flash_pipeline.bybit.answers import read_envelope, read_rows
+from flash_pipeline.bybit.answers import Envelope, read_envelope
 from flash_pipeline.errors import (
     AccessDenied,
+    AccessTooFrequent,
+    CountryBlocked,
     ExchangeError,
     ExchangeFault,
     MalformedAnswer,
@@ -60,20 +64,40 @@ traffic or a configuration error. Try again later, or contact the app or website
 </BODY></HTML>"""
 
 
-def _error_of(response, symbol=None) -> ExchangeError:
+ANYTHING = Envelope[dict[str, Any]]
+
+
+def _error_of(answer, symbol=None) -> ExchangeError:
     with pytest.raises(ExchangeError) as caught:
-        read_envelope(response, symbol=symbol)
+        read_envelope(answer, ANYTHING, symbol=symbol)
     return caught.value
 
 
 @pytest.mark.parametrize("message", ["OK", "success", "SUCCESS", "", None])
 def test_the_code_alone_says_whether_a_call_succeeded(answer, envelope, message):
-    body = envelope(retMsg=message)
-    assert read_envelope(answer(body, **JSON)) == body
+    body = envelope({"list": []}, retMsg=message)
+    read = read_envelope(answer(body, **JSON), ANYTHING)
+    assert (read.code, read.result, read.time) == (0, {"list": []}, body["time"])
 
 
 def test_an_answer_without_a_message_succeeds(answer):
-    assert read_envelope(answer({"retCode": 0}))["retCode"] == 0
+    read = read_envelope(answer({"retCode": 0, "result": {}, "time": 7}), ANYTHING)
+    assert read.time == 7
+
+
+@pytest.mark.parametrize("time", [None, "1746288000500", 1.5, True, -1, 10**14])
+def test_the_envelopes_time_is_required_and_checked(answer, envelope, time):
+    error = _error_of(answer(envelope(time=time), **JSON), "BTCUSDT")
+    assert type(error) is MalformedAnswer
+    assert f"time is {time!r}" in str(error)
+
+
+@pytest.mark.parametrize("absent", ["time", "result", "retCode"])
+def test_an_envelope_that_lacks_a_part_is_malformed_and_the_part_named(answer, envelope, absent):
+    body = {name: value for name, value in envelope().items() if name != absent}
+    error = _error_of(answer(body, **JSON), "BTCUSDT")
+    assert type(error) is MalformedAnswer
+    assert absent in str(error)
 
 
 @pytest.mark.parametrize("body", [RATE_LIMIT_SHORT, RATE_LIMIT_FULL])
@@ -115,7 +139,12 @@ def test_without_a_symbol_in_the_call_none_is_unknown(answer):
     assert type(_error_of(answer(BLANK_RESULT))) is RequestRejected
 
 
-@pytest.mark.parametrize("code", [10009, 10017, 10032, 33004, -1])
+def test_the_code_of_a_region_is_a_country_block(answer):
+    error = _error_of(answer({"retCode": 10009, "retMsg": "banned"}))
+    assert type(error) is CountryBlocked
+
+
+@pytest.mark.parametrize("code", [10017, 10032, 33004, -1])
 def test_any_other_code_is_terminal(answer, code):
     error = _error_of(answer({"retCode": code}))
     assert type(error) is RequestRejected
@@ -148,31 +177,63 @@ def test_json_without_an_integer_code_is_malformed(answer, body):
         pytest.param(b"1" * 5000, id="too many digits"),
     ],
 )
-def test_a_body_that_is_no_json_is_a_fault_whatever_its_content_type(answer, content):
-    for headers in (JSON, HTML, {}):
-        error = _error_of(answer(content=content, **headers))
-        assert type(error) is ExchangeFault
-        assert error.status == 200
+@pytest.mark.parametrize("headers", [JSON, HTML, {}], ids=["json", "html", "unnamed"])
+def test_a_body_that_is_no_json_is_a_fault_whatever_its_content_type(answer, headers, content):
+    error = _error_of(answer(content=content, **headers))
+    assert type(error) is ExchangeFault
+    assert error.status == 200
+
+
+def test_a_page_is_a_fault_even_where_its_body_is_json(answer, envelope):
+    error = _error_of(answer(envelope(), **HTML))
+    assert type(error) is ExchangeFault
+    assert "text/html" in str(error)
 
 
 def test_a_country_block_is_told_apart_from_a_ban(answer):
     error = _error_of(answer(content=COUNTRY_BLOCK, status=403, **HTML), "BTCUSDT")
-    assert type(error) is AccessDenied
+    assert type(error) is CountryBlocked
     assert (error.status, error.symbol) == (403, "BTCUSDT")
     assert "country is blocked" in str(error)
 
 
-@pytest.mark.parametrize("headers", [JSON, HTML])
-def test_a_ban_for_the_request_rate_says_how_long_to_wait(answer, headers):
-    content = b"access too frequent"
-    error = _error_of(answer(content=content, status=403, **headers))
-    assert type(error) is AccessDenied
-    assert "wait 10 minutes" in str(error)
+@pytest.mark.parametrize("headers", [JSON, HTML, {}], ids=["json", "html", "unnamed"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"access too frequent",
+        b"<html><body>Access too frequent, please try again later.</body></html>",
+        b'{"retCode":10006,"retMsg":"Access Too Frequent"}',
+    ],
+)
+def test_a_ban_for_the_request_rate_is_told_in_json_and_in_html(answer, headers, content):
+    error = _error_of(answer(content=content, status=403, **headers), "BTCUSDT")
+    assert type(error) is AccessTooFrequent
+    assert (error.status, error.symbol, error.until) == (403, "BTCUSDT", None)
 
 
 def test_a_403_is_never_retried_even_with_a_transient_code(answer):
     error = _error_of(answer(RATE_LIMIT_FULL, status=403, **JSON))
+    assert type(error) is AccessTooFrequent
     assert not isinstance(error, TransientExchangeError)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>Forbidden</html>", b"{}"])
+def test_a_403_that_says_nothing_is_neither_a_ban_nor_a_country_block(answer, content):
+    error = _error_of(answer(content=content, status=403))
+    assert type(error) is AccessDenied
+    assert "as far as it says" in str(error)
+
+
+@pytest.mark.parametrize("status", [400, 401, 408, 421])
+def test_a_page_is_gone_on_another_try_whatever_its_status(answer, status):
+    page = answer(content=b"<html></html>", status=status, content_type="text/html")
+    assert type(_error_of(page)) is ExchangeFault
+
+
+def test_a_400_of_the_exchange_itself_is_terminal(answer):
+    refused = answer({"retCode": 10001, "retMsg": "params error"}, status=400)
+    assert type(_error_of(refused)) is RequestRejected
 
 
 @pytest.mark.parametrize(
@@ -183,8 +244,6 @@ def test_a_403_is_never_retried_even_with_a_transient_code(answer):
         (502, ExchangeFault),
         (503, ExchangeFault),
         (504, ExchangeFault),
-        (400, RequestRejected),
-        (401, RequestRejected),
         (404, RequestRejected),
         (301, RequestRejected),
         (302, RequestRejected),
@@ -197,18 +256,3 @@ def test_the_status_is_looked_at_before_the_body(answer, status, kind, content):
     assert type(error) is kind
     assert (error.status, error.symbol) == (status, "BTCUSDT")
     assert f"HTTP {status}" in str(error)
-
-
-def test_rows_are_the_results_list():
-    assert read_rows({"list": [1, 2]}, "url") == [1, 2]
-
-
-def test_a_result_without_a_list_has_no_rows_as_before_a_listing():
-    assert read_rows({"category": "linear"}, "url") == []
-    assert read_rows({}, "url") == []
-
-
-@pytest.mark.parametrize("result", [None, [], "", 0, {"list": None}, {"list": {}}, {"list": "[]"}])
-def test_rows_of_another_shape_are_malformed(result):
-    with pytest.raises(MalformedAnswer, match="/v5/market/kline answered a result without a list"):
-        read_rows(result, "/v5/market/kline")

@@ -134,7 +134,7 @@ def test_months_default_to_the_last_twelve_of_the_exchanges_clock(
 def test_a_failure_on_the_way_is_one_line_that_names_its_cause(command):
     done = command("run", *SMALL, "--symbols", "NOPEUSDT")
     assert (done.returncode, done.stdout) == (1, "")
-    reason = "error: instruments failed: symbol 'NOPEUSDT' is not listed"
+    reason = "error: instruments failed: the exchange does not know 'NOPEUSDT': not listed"
     assert done.stderr.splitlines()[-1].startswith(reason)
     assert len(re.findall(r"^error: ", done.stderr, re.M)) == 1
     for trouble in ("Traceback", "Stack Trace", '  File "'):

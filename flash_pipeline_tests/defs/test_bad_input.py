@@ -116,7 +116,7 @@ def test_an_exchange_that_answers_nothing_is_named(chain, monkeypatch):
         port = taken.getsockname()[1]
     monkeypatch.setenv("FLASH_PIPELINE_BYBIT_URL", f"http://127.0.0.1:{port}")
     patient = partial(BybitClient, sleep=lambda _: None)
-    monkeypatch.setattr("flash_pipeline.defs.resources.BybitClient", patient)
+    monkeypatch.setattr("flash_pipeline.ingest.sources.BybitClient", patient)
     before = stored(chain.home)
     result = chain.run(exchange={"step_retries": 1, "retry_delay_s": 0.01})
     assert f"127.0.0.1:{port} does not answer" in failure_reason(result)

@@ -17,6 +17,9 @@ ASSETS = (
     "instruments",
     "klines",
     "features",
+    "funding",
+    "mark_klines",
+    "tickers",
     "window_tensors",
     "trained_model",
     "backtest_report",
@@ -39,7 +42,7 @@ def metadata(result, asset):
 
 
 def files(home: Path) -> dict[str, tuple[int, int]]:
-    kept = ("klines", "windows", "reports")
+    kept = ("klines", "mark_klines", "funding", "windows", "reports")
     return {
         str(path.relative_to(home)): (path.stat().st_size, hash(path.read_bytes()))
         for folder in kept
@@ -88,6 +91,11 @@ def test_all_checks_pass(finished):
     checks = result.get_asset_check_evaluations()
     assert {check.check_name for check in checks} == {
         "klines_keep_the_contract",
+        "klines_are_complete",
+        "klines_are_plausible",
+        "mark_klines_keep_the_contract",
+        "mark_klines_are_complete",
+        "funding_keeps_the_contract",
         "features_match_the_candles",
         "newest_window_is_fresh",
         "forecasts_are_unique",

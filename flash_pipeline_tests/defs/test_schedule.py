@@ -13,7 +13,7 @@ from flash_pipeline.defs.jobs import (
     active_run,
     exchange_now,
     hourly,
-    months_to_refresh,
+    keeps_time,
 )
 from flash_pipeline.defs.partitions import MONTHS
 from flash_pipeline.defs.resources import PipelineResource
@@ -60,57 +60,15 @@ def evaluate(instance, tick):
         return hourly(context)
 
 
-def test_an_empty_home_asks_for_the_whole_history_of_the_recipe(settings):
-    months = months_to_refresh(settings, TWO, at("2024-06-20T10:02:00Z"))
-    assert months == (Month(2024, 4), Month(2024, 6))
-
-
-def test_within_a_month_only_that_month_is_refreshed(settings):
-    store_months(settings, "2024-04", "2024-05", "2024-06")
-    months = months_to_refresh(settings, TWO, at("2024-06-20T10:02:00Z"))
-    assert months == (Month(2024, 6), Month(2024, 6))
-
-
-@pytest.mark.parametrize("tick", ["2024-06-01T00:02:00Z", "2024-06-01T03:02:00Z"])
-def test_just_after_a_month_ends_its_trailing_candles_are_read_again(settings, tick):
-    store_months(settings, "2024-04", "2024-05", "2024-06")
-    assert months_to_refresh(settings, TWO, at(tick)) == (Month(2024, 5), Month(2024, 6))
-
-
-def test_after_a_pause_the_run_begins_where_the_candles_end(settings):
-    store_months(settings, "2024-03", "2024-04")
-    months = months_to_refresh(settings, TWO, at("2024-06-20T10:02:00Z"))
-    assert months == (Month(2024, 4), Month(2024, 6))
-
-
-def test_a_new_symbol_brings_its_whole_history(settings):
-    store_months(settings, "2024-04", "2024-05", "2024-06", symbols=("BTCUSDT",))
-    months = months_to_refresh(settings, TWO, at("2024-06-20T10:02:00Z"))
-    assert months == (Month(2024, 4), Month(2024, 6))
-
-
-def test_a_symbol_listed_late_is_not_asked_for_again_and_again(settings):
-    store_months(settings, "2024-04", "2024-05", "2024-06", symbols=("BTCUSDT",))
-    store_months(settings, "2024-06", symbols=("ETHUSDT",))
-    months = months_to_refresh(settings, TWO, at("2024-06-20T10:02:00Z"))
-    assert months == (Month(2024, 6), Month(2024, 6))
-
-
-def test_a_configured_first_month_is_kept_to(settings):
-    pipeline = PipelineResource(recipe="demo", symbols=["BTCUSDT"], start_month="2024-05")
-    months = months_to_refresh(settings, pipeline, at("2024-06-20T10:02:00Z"))
-    assert months == (Month(2024, 5), Month(2024, 6))
-
-
 def test_the_clock_is_the_exchange_s(settings):
     clock = Clock(at("2024-06-30T23:30:00Z"), speed=0)
     with embedded_exchange(clock=clock) as url:
-        remote = Settings(home=settings.home, bybit_url=url)
+        remote = Settings(home=settings.home, bybit_urls=(url,))
         assert exchange_now(remote, at("2026-01-01T00:00:00Z")) == clock.now_ms()
 
 
 def test_an_exchange_that_is_away_leaves_the_scheduled_time(settings):
-    remote = Settings(home=settings.home, bybit_url="http://127.0.0.1:9")
+    remote = Settings(home=settings.home, bybit_urls=("http://127.0.0.1:9",))
     assert exchange_now(remote, 12345) == 12345
 
 
@@ -119,6 +77,53 @@ def test_a_tick_asks_for_one_run_over_the_range(instance):
     assert isinstance(request, dg.RunRequest)
     assert request.tags["dagster/asset_partition_range_start"] == "2024-04"
     assert request.tags["dagster/asset_partition_range_end"] == "2024-06"
+
+
+def run_of(request):
+    """Return the assets and checks that the run of a request has."""
+    job = defs.resolve_job_def(JOB_NAME)
+    selection = request.asset_selection
+    subset = job if selection is None else job.get_subset(asset_selection=set(selection))
+    graph = subset.asset_layer.asset_graph
+    selected = subset.asset_layer.selected_asset_keys
+    checks = {key.name for key in graph.asset_check_keys if key.asset_key in selected}
+    return {key.to_user_string() for key in selected}, checks
+
+
+REFERENCE = {"funding", "mark_klines", "tickers"}
+
+
+@pytest.mark.parametrize("hour", [1, 7, 9, 12, 23])
+def test_most_hours_leave_the_reference_data_out(instance, hour):
+    assets, checks = run_of(evaluate(instance, f"2024-06-20T{hour:02d}:02:00+00:00"))
+    assert not assets & REFERENCE
+    assert {"instruments", "klines", "features", "champion", "forecasts"} <= assets
+    assert "klines_keep_the_contract" in checks
+    assert "features_match_the_candles" in checks
+
+
+@pytest.mark.parametrize("hour", [0, 8, 16])
+def test_every_eight_hours_everything_is_refreshed(instance, hour):
+    assets, checks = run_of(evaluate(instance, f"2024-06-20T{hour:02d}:02:00+00:00"))
+    assert assets >= REFERENCE
+    assert "funding_keeps_the_contract" in checks
+
+
+def test_candles_up_to_now_tell_the_clock_without_a_request(settings):
+    store = KlineStore(settings.klines, Interval.HOUR_1)
+    june = Month.parse("2024-06")
+    store_months(settings, "2024-06", symbols=("BTCUSDT",))
+    (row,) = store.read_month("BTCUSDT", june).to_pylist()
+    row["start_time"] = at("2024-06-20T08:00:00Z")
+    candles = CANDLE_SCHEMA.empty_table().from_pylist([row], schema=CANDLE_SCHEMA)
+    store.write_month("BTCUSDT", june, candles, synthetic=True)
+    assert keeps_time(settings, TWO, at("2024-06-20T10:02:00Z"))
+    assert not keeps_time(settings, TWO, at("2024-06-20T14:02:00Z"))
+    assert not keeps_time(settings, TWO, at("2024-06-19T10:02:00Z"))
+
+
+def test_without_candles_the_exchange_tells_the_clock(settings):
+    assert not keeps_time(settings, TWO, at("2024-06-20T10:02:00Z"))
 
 
 def test_the_schedule_is_on_by_default_at_minute_two():

@@ -29,6 +29,9 @@ ASSETS = (
     "instruments",
     "klines",
     "features",
+    "funding",
+    "mark_klines",
+    "tickers",
     "window_tensors",
     "trained_model",
     "backtest_report",
@@ -302,10 +305,11 @@ def test_metadata_tell_rows_verdict_and_pictures(webserver, launched):
 
 
 def test_the_blocking_checks_ran_and_passed(webserver, launched):
-    nodes = webserver.assets("klines", "features", "window_tensors", "forecasts")
-    for name, node in nodes.items():
-        (check,) = node["assetChecksOrError"]["checks"]
-        assert check["executionForLatestMaterialization"]["status"] == "SUCCEEDED", name
+    names = ("klines", "features", "funding", "mark_klines", "window_tensors", "forecasts")
+    for name, node in webserver.assets(*names).items():
+        checks = node["assetChecksOrError"]["checks"]
+        ran = {check["executionForLatestMaterialization"]["status"] for check in checks}
+        assert ran == {"SUCCEEDED"}, name
 
 
 def test_a_backfill_of_two_months_is_one_run(backfilled):

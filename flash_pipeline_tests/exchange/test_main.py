@@ -67,3 +67,30 @@ def test_a_missing_folder_is_one_line(tmp_path):
 
 def test_a_malformed_time_is_one_line():
     assert _fails("--now", "tomorrow").startswith("error: time 'tomorrow' is malformed")
+
+
+def test_serves_many_instruments_with_faults_and_a_limit():
+    options = ("--instruments", "40", "--faults", "rate=1,burst=1,kinds=code_10000")
+    with _running(*options, "--rate-limit", "5") as (_, line):
+        assert "40 instruments" in line
+        url = re.match(r"(\S+) ", line)[1]
+        path = f"{url}/v5/market/instruments-info?category=linear"
+        first, second = (requests.get(path, timeout=10) for _ in range(2))
+        counts = requests.get(f"{url}/faults", timeout=10).json()["counts"]
+    assert [first.json()["retCode"], second.json()["retCode"]] == [10000, 0]
+    assert second.headers["X-Bapi-Limit-Status"] == "3"
+    assert counts == {"code_10000": 1}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("--faults", "rate=9", "fault rate 9"),
+        ("--instruments", "3", "3 instruments"),
+        ("--rate-limit", "0", "rate limit 0"),
+    ],
+)
+def test_a_wrong_option_is_one_line(option, value, named):
+    message = _fails(option, value)
+    assert named in message
+    assert message.count("\n") == 1

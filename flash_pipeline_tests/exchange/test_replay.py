@@ -129,6 +129,31 @@ def test_instruments_are_those_whose_first_candle_has_begun(folder):
     assert _ask(ReplayedMarket(folder), START - 1, **asked)["result"]["list"] == []
 
 
+def test_mark_prices_were_not_recorded(folder):
+    asked = {"path": "mark-price-kline", "symbol": "BTCUSDT", "interval": "60"}
+    assert _ask(ReplayedMarket(folder), LATER, **asked)["result"]["list"] == []
+
+
+def test_a_ticker_has_only_what_was_recorded(folder):
+    (ticker,) = _ask(ReplayedMarket(folder), LATER, "tickers", category="linear")["result"]["list"]
+    assert (ticker["lastPrice"], ticker["fundingRate"]) == ("0.4", "-0.0000015")
+    unknown = ("markPrice", "indexPrice", "openInterest", "openInterestValue")
+    touch = ("bid1Price", "bid1Size", "ask1Price", "ask1Size")
+    assert [ticker[name] for name in (*unknown, *touch)] == [""] * 8
+
+
+def test_a_ticker_without_a_funding_file_knows_no_settlement(folder):
+    (folder / "BTCUSDT_funding.parquet").unlink()
+    (ticker,) = _ask(ReplayedMarket(folder), LATER, "tickers", category="linear")["result"]["list"]
+    assert (ticker["fundingRate"], ticker["nextFundingTime"]) == ("", "")
+
+
+def test_a_book_was_not_recorded(folder):
+    asked = {"path": "orderbook", "category": "linear", "symbol": "BTCUSDT"}
+    book = _ask(ReplayedMarket(folder), LATER, **asked)["result"]
+    assert (book["b"], book["a"]) == ([], [])
+
+
 def test_last_price_is_the_newest_close(folder):
     market = ReplayedMarket(folder)
     assert market.last_price("BTCUSDT", LATER) == 0.4

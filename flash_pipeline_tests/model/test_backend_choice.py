@@ -17,12 +17,15 @@ BF16 = torch.bfloat16
 ON_GPU = AttentionCall(CUDA, BF16, head_size=64, length=2048)
 ON_CPU = AttentionCall(CPU, torch.float32, head_size=64, length=2048)
 
+MEASURED = {row.span for row in shipped_speeds().rows}
+
 SPEEDS = SpeedTable(
     "imagined",
     (
         SpeedRow(64, "full", 512, {"sdpa_cudnn": 1.0, "flash_attn": 1.5, "flash_attn_4": 2.0}),
         SpeedRow(64, "full", 8192, {"sdpa_cudnn": 3.0, "flash_attn": 4.0, "flash_attn_4": 2.0}),
         SpeedRow(64, "sliding", 2048, {"flash_attn": 1.0, "flash_attn_4": 2.0, "flex": 3.0}),
+        SpeedRow(64, "causal", 2048, {"sdpa": 1.0, "reference": 1.5, "tiled": 1.6, "flex": 2.0}),
     ),
 )
 
@@ -53,6 +56,7 @@ def pretend(monkeypatch):
         monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
         monkeypatch.setattr(refusals, "flash_attn_package", package("flash_attn"))
         monkeypatch.setattr(refusals, "flash_attn_4_package", package("flash_attn_4"))
+        monkeypatch.setattr(refusals, "compiler_refusal", lambda: None)
 
     return switch
 
@@ -70,16 +74,62 @@ def test_auto_takes_the_fastest_measured_at_the_nearest_length(pretend, length, 
 
 
 def test_auto_passes_over_what_cannot_honour_the_call_and_says_why(pretend):
-    pretend(installed=("flash_attn",))
-    choice = choose_backend(changed(ON_GPU, dropout=True), speeds=SPEEDS)
+    pretend()
+    choice = choose_backend(changed(ON_GPU, length=512, deterministic=True), speeds=SPEEDS)
     assert choice.name == "flash_attn"
-    assert "not sdpa_cudnn, since it has no dropout" in choice.reason
+    assert "the fastest measured at 512 bars; not sdpa_cudnn, since it is not" in choice.reason
+
+
+def test_auto_ranks_no_backend_that_is_several_or_none_of_the_fused_kernels(pretend):
+    pretend()
+    choice = choose_backend(changed(ON_GPU, causal=True), speeds=SPEEDS)
+    assert choice.name == "flex", "sdpa, reference and tiled have the better times"
+
+
+@pytest.mark.parametrize(
+    ("changes", "installed", "expected"),
+    [
+        ({"has_mask": True}, ("flash_attn", "flash_attn_4"), "flash_attn"),
+        ({"has_mask": True}, (), "sdpa"),
+        ({"has_mask": True, "causal": True}, ("flash_attn",), "flash_attn"),
+        ({"has_mask": True, "causal": True}, ("flash_attn_4",), "sdpa"),
+        ({"has_mask": True, "dropout": True}, ("flash_attn",), "flash_attn"),
+        ({"has_mask": True, "causal": True, "window": 300}, ("flash_attn",), "flex"),
+        ({"has_mask": True, "causal": True, "window": 300, "dropout": True}, (), "sdpa"),
+        ({"dropout": True}, ("flash_attn", "flash_attn_4"), "flash_attn"),
+        ({"dropout": True}, ("flash_attn_4",), "sdpa_flash"),
+        ({"dropout": True, "head_size": 20}, (), "sdpa"),
+        ({"dropout": True, "causal": True}, (), "sdpa_flash"),
+        ({"dropout": True, "causal": True, "window": 300}, ("flash_attn",), "flash_attn"),
+        ({"dropout": True, "causal": True, "window": 300}, (), "sdpa_efficient"),
+        ({"dropout": True, "dtype": torch.float32}, ("flash_attn",), "sdpa_efficient"),
+    ],
+)
+def test_what_was_not_measured_goes_by_an_order_and_not_by_the_shipped_table(
+    pretend, changes, installed, expected
+):
+    pretend(installed=installed)
+    choice = choose_backend(changed(ON_GPU, **changes))
+    assert choice.name == expected
+    assert "the fastest measured" not in choice.reason
+    extra = "a mask" if changes.get("has_mask") else "dropout"
+    assert choice.reason.startswith(f"by the order under {extra} at 2048 bars")
 
 
 def test_a_mask_takes_the_kernel_for_packed_sequences(pretend):
     pretend()
-    choice = choose_backend(changed(ON_GPU, has_mask=True), speeds=SPEEDS)
+    choice = choose_backend(changed(ON_GPU, has_mask=True))
     assert (choice.name, choice.kernel) == ("flash_attn", "flash_attn_varlen_func")
+
+
+@pytest.mark.parametrize("span", [{}, {"causal": True}, {"causal": True, "window": 300}])
+def test_the_shipped_table_never_leads_to_sdpa_where_a_fused_kernel_is_there(pretend, span):
+    pretend()
+    for length in (512, 2048, 100_000):
+        choice = choose_backend(changed(ON_GPU, length=length, **span))
+        assert choice.name != "sdpa"
+        measured = changed(ON_GPU, **span).span in MEASURED
+        assert choice.reason.startswith("the fastest measured" if measured else "by the usual")
 
 
 def test_a_window_over_masked_bars_goes_to_flex_attention(pretend):
@@ -96,8 +146,9 @@ def test_without_flash_attn_a_window_goes_to_flex_attention(pretend):
 
 def test_float32_on_a_gpu_goes_to_sdpa(pretend):
     pretend()
-    choice = choose_backend(changed(ON_GPU, dtype=torch.float32), speeds=SPEEDS)
+    choice = choose_backend(changed(ON_GPU, dtype=torch.float32))
     assert choice.name == "sdpa"
+    assert choice.reason.startswith("by the usual order"), "the table is of bfloat16"
     assert "the dtype is torch.float32: expected torch.float16 or torch.bfloat16" in choice.reason
 
 
@@ -143,6 +194,14 @@ def test_a_cpu_takes_tiles_for_a_narrow_window_of_many_bars():
             "it has no window over masked bars",
         ),
         ("flash_attn_4", {}, (8, 0), True, "the compute capability is 8.0: expected at least 9.0"),
+        (
+            "flash_attn_4",
+            {},
+            (12, 0),
+            True,
+            "the compute capability is 12.0: expected at",
+        ),
+        ("sdpa_cudnn", {"deterministic": True}, (9, 0), True, "it is not deterministic"),
         ("flash_attn_4", {"head_size": 192}, (9, 0), True, "the head size is 192: expected at"),
         ("flash_attn_4", {"has_mask": True}, (9, 0), True, "it takes no key mask"),
         ("flash_attn_4", {"dropout": True}, (9, 0), True, "it has no dropout"),
@@ -166,6 +225,47 @@ def test_a_backend_that_cannot_honour_a_call_is_refused_with_the_reason(
     with pytest.raises(AttentionUnsupported) as caught:
         choose_backend(changed(ON_GPU, **changes), requested=name)
     assert f"{name} was asked for, but {reason}" in str(caught.value)
+
+
+@pytest.mark.parametrize("major", [9, 10])
+def test_flash_attn_4_is_taken_on_the_gpus_that_it_was_made_for(pretend, major):
+    pretend((major, 3))
+    assert choose_backend(ON_GPU, "flash_attn_4").name == "flash_attn_4"
+
+
+def test_flex_is_refused_where_nothing_compiles_it(pretend, monkeypatch):
+    pretend()
+    monkeypatch.setattr(refusals, "compiler_refusal", lambda: "its compiler is missing")
+    assert refusal("flex", ON_GPU) == "its compiler is missing"
+
+
+@pytest.mark.parametrize(
+    ("triton", "found", "variable", "reason"),
+    [
+        (None, "gcc", "", "its compiler, triton, is not installed"),
+        ("triton", None, "", "its compiler, triton, finds no C compiler"),
+        ("triton", None, "/opt/cc", None),
+        ("triton", "clang", "", None),
+        ("triton", "gcc", "", None),
+    ],
+)
+def test_a_missing_compiler_is_named(monkeypatch, triton, found, variable, reason):
+    monkeypatch.setattr(refusals.importlib.util, "find_spec", lambda _: triton)
+    monkeypatch.setattr(refusals.shutil, "which", lambda name: name if name == found else None)
+    monkeypatch.setenv("CC", variable)
+    told = refusals.compiler_refusal()
+    assert told is reason is None or told.startswith(reason)
+
+
+def test_a_call_knows_whether_torch_is_deterministic():
+    q_BTHD = torch.zeros(1, 4, 2, 8)
+    plain = {"causal": False, "window": None, "dropout": False}
+    assert not AttentionCall.of(q_BTHD, False, **plain).deterministic
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert AttentionCall.of(q_BTHD, False, **plain).deterministic
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("name", ["sdpa", "tiled", "reference"])
@@ -201,9 +301,10 @@ def test_a_choice_left_to_auto_is_logged_once(caplog):
     assert "sdpa (scaled_dot_product_attention): the fused kernels run on" in record.getMessage()
 
 
-def test_the_shipped_table_ranks_every_span_at_any_size():
+def test_the_shipped_table_ranks_every_span_that_it_measured_at_any_size():
     speeds = shipped_speeds()
-    for span in ("full", "causal", "sliding"):
+    assert {"causal", "sliding"} <= MEASURED, "the spans that the recipe of a GPU may have"
+    for span in MEASURED:
         for head_size in (16, 32, 64, 128):
             for length in (64, 2048, 1_000_000):
                 ranked = speeds.ranking(head_size, span, length)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from flash_pipeline.errors import InvalidConfig, InvalidInput
-from flash_pipeline.model.streaming import stream
+from flash_pipeline.model.streaming import stream, stream_windows
 
 SLIDING = {"span": "sliding", "window": 6, "positions": "rotary", "supervision": "dense"}
 REACH = 2 * 5 + 1
@@ -53,6 +53,37 @@ def test_absent_bars_are_neither_seen_nor_answered(model, bars):
     assert outputs_TS[~valid_T].eq(0).all()
     x_TI[~valid_T] = torch.nan
     assert stream(model, x_TI, valid_T, chunk=9).equal(outputs_TS)
+
+
+def test_only_passes_over_absent_bars_run_with_a_mask(model, bars, monkeypatch):
+    asked, choose = [], model.choose_attention
+
+    def recorded(length, has_mask):
+        asked.append(has_mask)
+        return choose(length, has_mask)
+
+    x_TI, valid_T = bars(1, 60)[0], torch.ones(60, dtype=torch.bool)
+    monkeypatch.setattr(model, "choose_attention", recorded)
+    plain_TS = stream(model, x_TI, chunk=20)
+    assert stream(model, x_TI, valid_T, chunk=20).equal(plain_TS)
+    assert asked == [False] * 6
+    asked.clear()
+    valid_T[5] = False
+    stream(model, x_TI, valid_T, chunk=20)
+    assert asked == [True, False, False]
+
+
+def test_a_window_that_ends_with_absent_bars_is_read_at_its_last_valid_one(model, bars):
+    x_TI = bars(1, 40)[0]
+    valid_T = torch.ones(40, dtype=torch.bool)
+    valid_T[:3] = valid_T[20:22] = valid_T[25:38] = False
+    outputs_TS = stream_windows(model, x_TI, valid_T, lookback=REACH)
+    assert outputs_TS[:3].eq(0).all()
+    assert outputs_TS[21].equal(outputs_TS[19])
+    assert outputs_TS[24 + REACH - 1].equal(outputs_TS[24])
+    assert outputs_TS[24 + REACH : 38].eq(0).all()
+    exact_TS = window_by_window(model, x_TI, valid_T)
+    torch.testing.assert_close(outputs_TS[valid_T], exact_TS[valid_T], rtol=1e-4, atol=1e-5)
 
 
 def test_changing_the_future_changes_no_earlier_output(model, bars):

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flash_pipeline.errors import HomeNotWritable
 from flash_pipeline.storage.files import replacing_file, replacing_folder, write_parquet
 
 TABLE = pa.table({"n": list(range(5000)), "x": [n / 7 for n in range(5000)]})
@@ -164,3 +165,11 @@ def test_a_table_that_cannot_be_written_leaves_the_old_file(tmp_path):
         write_parquet(TABLE, path, row_group_size="many")
     assert path.read_bytes() == before
     assert _names(tmp_path) == ["table.parquet"]
+
+
+def test_a_place_that_cannot_be_written_is_named_with_the_reason(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(
+        HomeNotWritable, match=r"file/table\.parquet cannot be written: File exists"
+    ):
+        write_parquet(TABLE, tmp_path / "file" / "table.parquet")

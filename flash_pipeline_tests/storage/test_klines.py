@@ -165,3 +165,27 @@ def test_a_file_carries_the_units_of_its_columns(store, candles):
     assert metadata[b"volume"] == b"base coin"
     assert metadata[b"interval"] == b"60"
     assert metadata[b"synthetic"] == b"True"
+
+
+def test_a_file_says_which_source_its_candles_came_from(store, candles):
+    store.write_month("BTCUSDT", JUNE, candles(JUNE, 1), synthetic=False, source="bybit")
+    store.write_month("BTCUSDT", JULY, candles(JULY, 1), synthetic=False)
+    assert store.source("BTCUSDT") == "bybit"
+    assert store.source("ETHUSDT") == ""
+
+
+def test_a_symbol_does_not_take_the_candles_of_a_second_source(store, candles):
+    store.write_month("BTCUSDT", JUNE, candles(JUNE, 1), synthetic=False, source="bybit")
+    store.require_kind(synthetic=False, source="bybit", symbols=["BTCUSDT"])
+    with pytest.raises(SchemaMismatch, match="of BTCUSDT from bybit, now they come from yahoo"):
+        store.require_kind(synthetic=False, source="yahoo", symbols=["BTCUSDT"])
+
+
+def test_two_symbols_of_one_folder_may_come_from_two_sources(store, candles):
+    store.write_month("BTCUSDT", JUNE, candles(JUNE, 1), synthetic=False, source="bybit")
+    store.require_kind(synthetic=False, source="yahoo", symbols=["SPX"])
+
+
+def test_candles_of_no_known_source_fit_any(store, candles):
+    store.write_month("BTCUSDT", JUNE, candles(JUNE, 1), synthetic=False)
+    store.require_kind(synthetic=False, source="yahoo", symbols=["BTCUSDT"])

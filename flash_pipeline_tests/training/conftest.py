@@ -119,6 +119,23 @@ def batches(frame, split):
 
 
 @pytest.fixture(scope="session")
+def gapped_frame(make_panel, cut):
+    """Return windows of a market that stood still for some bars, and lost one symbol for more."""
+    panel = make_panel(120)
+    x_TSF, close_TS = panel.x_TSF.copy(), panel.close_TS.copy()
+    x_TSF[40:43] = close_TS[40:43] = np.nan
+    close_TS[60:80, 1] = np.nan
+    return cut(dataclasses.replace(panel, x_TSF=x_TSF, close_TS=close_TS))
+
+
+@pytest.fixture(scope="session")
+def gapped(gapped_frame):
+    """Return the batches of the market with gaps."""
+    frame = gapped_frame
+    return WindowBatches(frame, np.nan_to_num(frame.x_BKSF), 100 * frame.y_BKS, CPU)
+
+
+@pytest.fixture(scope="session")
 def training(frame, split, make_recipe):
     """Return a finished training of three epochs."""
     return train(frame, split, make_recipe(), device=CPU)

@@ -28,6 +28,7 @@ HABITS = {
 }
 """Changes of the tiny recipe that must all survive an interruption."""
 START = "random weights"
+EVERY_EPOCH = 0.0  # minutes
 EVERY_STEP = 1e-9  # minutes
 
 
@@ -43,7 +44,9 @@ def _silent(_epoch):
 def run(frame, split, tmp_path):
     """Return a function that trains, with or without an interruption and a checkpoint."""
 
-    def run(*, minutes=5.0, start=START, keep=True, clock=None, on_epoch=_silent, **changes):
+    def run(
+        *, minutes=EVERY_EPOCH, start=START, keep=True, clock=None, on_epoch=_silent, **changes
+    ):
         recipe = tiny_recipe(**{"epochs": 4, **changes})
         clock = clock or time.monotonic
         checkpoint = Checkpoint(tmp_path / "checkpoints", "abc", start, minutes, clock)
@@ -121,7 +124,7 @@ def die(epoch):
     if epoch.number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
-checkpoint = Checkpoint(home / "checkpoints", "abc", "random weights", 5.0)
+checkpoint = Checkpoint(home / "checkpoints", "abc", "random weights", 0.0)
 split = chronological_split(frame, recipe.split)
 train(frame, split, recipe, device=torch.device("cpu"), on_epoch=die, checkpoint=checkpoint)
 """
@@ -149,7 +152,9 @@ def test_a_finished_training_is_not_repeated_and_tells_its_epochs_again(run):
     require_equal(again, whole)
 
 
-def test_a_checkpoint_is_due_by_the_clock_since_the_last(run, monkeypatch):
+@pytest.fixture
+def written(monkeypatch):
+    """Return the epochs and steps of the checkpoints written, as they are written."""
     written = []
     write = Checkpoint.write
 
@@ -158,9 +163,31 @@ def test_a_checkpoint_is_due_by_the_clock_since_the_last(run, monkeypatch):
         write(self, state)
 
     monkeypatch.setattr(Checkpoint, "write", recorded)
-    half_minutes = itertools.count(0, 30)  # read at the start, by each step and each checkpoint
-    run(epochs=1, minutes=1.5, clock=lambda: next(half_minutes))
-    assert written == [(0, 3), (0, 6), (1, 0)]
+    return written
+
+
+def test_a_checkpoint_is_due_by_the_clock_since_the_last(run, written):
+    # Read at the start, by each step, at the end of each epoch, and by each checkpoint.
+    half_minutes = itertools.count(0, 30)
+    run(epochs=2, minutes=1.5, clock=lambda: next(half_minutes))
+    assert written == [(0, 3), (0, 6), (1, 2), (1, 5)]
+
+
+def test_a_short_training_writes_no_checkpoint(run, written, path):
+    run(epochs=3, minutes=5.0)
+    assert written == []
+    assert not path.exists()
+
+
+def test_without_a_time_between_them_a_checkpoint_follows_every_epoch_and_no_step(run, written):
+    run(epochs=3, minutes=EVERY_EPOCH)
+    assert written == [(1, 0), (2, 0), (3, 0)]
+
+
+def test_an_epoch_that_ends_when_a_checkpoint_is_due_is_kept_whole(run, written):
+    ticks = itertools.count()
+    run(epochs=1, minutes=6.9 / 60, clock=lambda: next(ticks))
+    assert written == [(1, 0)]
 
 
 def refused(run, caplog, **changes):
@@ -230,7 +257,7 @@ def test_a_checkpoint_of_other_shapes_is_ignored_with_a_reason(run, caplog):
 def test_a_safetensors_file_without_our_header_is_ignored(run, path, caplog):
     path.parent.mkdir()
     save_file({"weights": torch.zeros(3)}, path)
-    assert "its format is None: expected '1'" in refused(run, caplog)
+    assert "its format is None: expected '2'" in refused(run, caplog)
 
 
 def test_a_checkpoint_that_cannot_be_written_does_not_stop_the_training(run, path, caplog):

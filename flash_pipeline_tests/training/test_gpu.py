@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from flash_pipeline.market import Interval
+from flash_pipeline.model.trader import FlashAttentionTrader
 from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.passes import outputs_of
 from flash_pipeline.training.predictor import Predictor
 from flash_pipeline.training.recipes import demo_recipe
 from flash_pipeline.training.trainer import train
 from flash_pipeline.windows import Panel, chronological_split, write_windows
+from flash_pipeline.windows.dataset import WindowBatches
 
 pytestmark = [
     pytest.mark.gpu,
@@ -23,7 +26,7 @@ BARS, LOOKBACK, HORIZON = 1200, 100, 4
 
 @pytest.fixture(scope="module")
 def frame(tmp_path_factory):
-    """Windows whose label is a known function of the last bar; 100 bars are padded to 128."""
+    """Windows whose label is a known function of the last bar; 100 bars are no whole tiles."""
     random = np.random.default_rng(7)
     x_TSF = random.normal(size=(BARS, 2, 5)).astype(np.float32)
     step_TS = np.zeros((BARS, 2))
@@ -60,6 +63,23 @@ def test_a_training_on_the_gpu_learns_under_every_backend(frame, attention):
 def test_auto_takes_a_fused_kernel_under_bf16_autocast(frame):
     trained = train(frame, chronological_split(frame, recipe().split), recipe())
     assert not trained.attention.startswith("reference")
+
+
+STREAMING = {"span": "sliding", "window": 30, "positions": "rotary", "supervision": "dense"}
+
+
+def test_one_pass_over_the_panel_judges_a_model_as_window_by_window(frame):
+    device = torch.device("cuda")
+    batches = WindowBatches(frame, np.nan_to_num(frame.x_BKSF), 100 * frame.y_BKS, device)
+    torch.manual_seed(0)
+    model = FlashAttentionTrader(recipe(**STREAMING).model).to(device)
+    torch.nn.init.xavier_uniform_(model.head.linear.weight)
+    index_N = np.arange(100, 400)
+    streamed_NS = outputs_of(model, batches, index_N)
+    odd_N = np.concatenate([index_N[::2], index_N[1::2]])  # these do not follow one another
+    windowed_NS = outputs_of(model, batches, odd_N)[torch.from_numpy(np.argsort(odd_N))]
+    error = (streamed_NS - windowed_NS).square().mean().sqrt()
+    assert error < 0.02 * windowed_NS.square().mean().sqrt(), "bf16 keeps two to three digits"
 
 
 @pytest.mark.parametrize("head", ["regression", "direction", "allocation"])

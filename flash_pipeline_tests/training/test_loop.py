@@ -99,14 +99,14 @@ def test_matrices_decay_and_biases_norms_and_positions_do_not(run):
 def drawn(batches, monkeypatch):
     """Return the lists of windows that are cut for training, as they are cut."""
     drawn = []
-    batch = type(batches).batch
+    cut = type(batches).batches
 
-    def recorded(self, index_N, **options):
+    def recorded(self, parts, **options):
         if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
-            drawn.append(index_N.tolist())
-        return batch(self, index_N, **options)
+            drawn.extend(part.tolist() for part in parts)
+        return cut(self, parts, **options)
 
-    monkeypatch.setattr(type(batches), "batch", recorded)
+    monkeypatch.setattr(type(batches), "batches", recorded)
     return drawn
 
 
@@ -137,9 +137,10 @@ def test_a_step_goes_through_its_micro_batches(run, drawn):
     assert [len(part) for part in drawn] == [8, 8, 8, 8]
 
 
-def test_accumulation_changes_no_more_than_rounding(run):
-    _, whole, _ = run(epochs=2, dropout=0.0)
-    _, parted, _ = run(epochs=2, dropout=0.0, accumulation=4)
+@pytest.mark.parametrize("changes", [{}, DENSE])
+def test_accumulation_changes_no_more_than_rounding(run, changes):
+    _, whole, _ = run(epochs=2, dropout=0.0, **changes)
+    _, parted, _ = run(epochs=2, dropout=0.0, accumulation=4, **changes)
     for one, other in zip(whole, parted, strict=True):
         assert one.train_loss == pytest.approx(other.train_loss, rel=1e-4)
         assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-4)
@@ -166,13 +167,13 @@ def test_a_loss_that_is_not_finite_stops_the_training_with_its_epoch_and_step(ru
 
 
 def test_the_step_named_is_the_first_that_is_not_finite(run, drawn, batches, monkeypatch):
-    batch = type(batches).batch
+    cut = type(batches).batches
 
-    def spoiled(self, index_N, **options):
-        x_NLI, valid_NL, y = batch(self, index_N, **options)
-        return x_NLI, valid_NL, y + math.inf if len(drawn) == 4 else y
+    def spoiled(self, parts, **options):
+        for x_NLI, valid_NL, y in cut(self, parts, **options):
+            yield x_NLI, valid_NL, y + math.inf if len(drawn) == 4 else y
 
-    monkeypatch.setattr(type(batches), "batch", spoiled)
+    monkeypatch.setattr(type(batches), "batches", spoiled)
     with pytest.raises(TrainingDiverged, match="epoch 1, step 4 of 6: the loss is inf"):
         run(epochs=1)
 
@@ -183,13 +184,22 @@ def test_a_validation_loss_that_is_not_finite_stops_the_training_too(run, batche
         run(epochs=1)
 
 
-def test_a_lack_of_memory_is_told_with_the_step_that_it_happened_in(run, batches, monkeypatch):
-    def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory.")
+def full(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(type(batches), "batch", full)
+
+def test_a_lack_of_memory_is_told_with_the_step_that_it_happened_in(run, batches, monkeypatch):
+    monkeypatch.setattr(type(batches), "batches", full)
     with pytest.raises(OutOfMemory, match="a step on 32 windows x 8 bars"):
         run(epochs=1)
+
+
+@pytest.mark.parametrize("changes", [{}, DENSE])
+def test_a_lack_of_memory_in_the_validation_is_told_too(run, monkeypatch, changes):
+    monkeypatch.setattr(FlashAttentionTrader, "last_outputs", full)
+    monkeypatch.setattr("flash_pipeline.training.passes.stream_windows", full)
+    with pytest.raises(OutOfMemory, match=r"a pass without gradients over \d+ windows x 8 bars"):
+        run(epochs=1, **changes)
 
 
 def test_the_averaged_weights_are_the_ones_judged_and_kept(run, batches, split):
@@ -227,7 +237,7 @@ def test_the_evaluation_is_without_dropout(run, batches, split):
 def test_the_evaluation_is_the_mean_over_windows_not_over_batches(run, batches, split, monkeypatch):
     model, _, _ = run(epochs=1)
     whole = evaluate(model, batches, split.train_N)
-    monkeypatch.setattr("flash_pipeline.training.loop.EVALUATION_BATCH", 64)
+    monkeypatch.setattr("flash_pipeline.training.passes.MOST_WINDOWS", 64)
     assert len(split.train_N) % 64
     assert evaluate(model, batches, split.train_N) == pytest.approx(whole, rel=1e-5)
 

@@ -56,6 +56,11 @@ def test_a_remedy_that_is_taken_already_is_not_given_again(make_recipe):
     assert "another attention than 'reference'" in str(caught.value)
 
 
+def test_an_allocation_head_is_not_told_to_accumulate(make_recipe):
+    with pytest.raises(OutOfMemory, match="try batch_size below 32 or activation_checkpointing"):
+        failing(make_recipe(head="allocation"))
+
+
 def test_another_error_passes_as_it_is(make_recipe):
     model = FlashAttentionTrader(make_recipe().model)
     with pytest.raises(KeyError), memory_explained(model, make_recipe().train, 8):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from flash_pipeline.errors import BundleMismatch, InvalidConfig
+from flash_pipeline.errors import BundleMismatch, InvalidConfig, OutOfMemory
 from flash_pipeline.features import FEATURE_NAMES
+from flash_pipeline.model import footprint
 from flash_pipeline.model.trader import FlashAttentionTrader
 from flash_pipeline.training.predictor import Predictions, Predictor
 from flash_pipeline.training.targets import RmsScaler, VolatilityScaler
@@ -178,6 +179,48 @@ def test_the_first_bars_of_a_series_are_predicted_from_what_there_is(with_model,
     np.testing.assert_allclose(
         predictor.predict_series(x_TI).value_NS, windows_NS, rtol=1e-4, atol=1e-7
     )
+
+
+def test_a_series_without_gaps_passes_without_a_mask(with_model, frame, monkeypatch):
+    asked, choose = [], FlashAttentionTrader.choose_attention
+
+    def recorded(self, length, has_mask):
+        asked.append(has_mask)
+        return choose(self, length, has_mask)
+
+    monkeypatch.setattr(FlashAttentionTrader, "choose_attention", recorded)
+    x_TI = frame.along_time(frame.x_BKSF)[:40].reshape(40, -1).copy()
+    predictor = Predictor(with_model(**STREAMING), CPU)
+    predictor.predict_series(x_TI)
+    assert set(asked) == {False}
+    x_TI[13] = math.nan
+    predictor.predict_series(x_TI)
+    assert asked[-1]
+
+
+def test_windows_pass_in_batches_that_the_attention_has_room_for(with_model, windows, monkeypatch):
+    rows, run = [], FlashAttentionTrader.run
+
+    def recorded(self, x_BTI, *arguments, **options):
+        rows.append(len(x_BTI))
+        return run(self, x_BTI, *arguments, **options)
+
+    monkeypatch.setattr(FlashAttentionTrader, "run", recorded)
+    monkeypatch.setattr(footprint, "SCORE_BYTES", 9 * 16 * 2 * 8**2)
+    Predictor(with_model(attention="reference"), CPU).predict(windows)
+    assert rows == [9, 9, 2]
+
+
+def test_a_lack_of_memory_is_told_with_the_pass(with_model, windows, frame, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(FlashAttentionTrader, "run", full)
+    predictor = Predictor(with_model(**STREAMING), CPU)
+    with pytest.raises(OutOfMemory, match="a pass without gradients over 256 windows x 8 bars"):
+        predictor.predict(windows)
+    with pytest.raises(OutOfMemory, match="a pass without gradients over 40 windows x 8 bars"):
+        predictor.predict_series(frame.along_time(frame.x_BKSF)[:40].reshape(40, -1))
 
 
 def test_a_model_that_cannot_stream_predicts_no_series(bundle, frame):

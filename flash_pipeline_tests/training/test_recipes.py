@@ -166,13 +166,31 @@ def test_data_out_of_their_bounds_are_refused_by_value(change, error, message):
         ("deterministic", "yes"),
         ("compile", "always"),
         ("compile", 1),
-        ("checkpoint_minutes", 0.0),
+        ("checkpoint_minutes", -0.1),
+        ("checkpoint_minutes", float("nan")),
     ],
 )
 def test_a_training_out_of_its_bounds_is_refused_by_value(name, value):
     values = {"epochs": 1, "warm_epochs": 1, "batch_size": 4, name: value}
     with pytest.raises(InvalidConfig, match=f"{name} is {value!r}"):
         TrainConfig(**values)
+
+
+def test_an_allocation_head_is_not_taught_by_micro_batches():
+    recipe = demo_recipe().with_model(head="allocation")
+    with pytest.raises(InvalidConfig, match="accumulation is 2 with head 'allocation': expected 1"):
+        recipe.with_training(accumulation=2)
+
+
+@pytest.mark.parametrize("value", ["auto", True, False])
+def test_steps_may_be_compiled_always_never_or_where_it_pays(value):
+    assert TrainConfig(epochs=1, warm_epochs=1, batch_size=4, compile=value).compile is value
+
+
+def test_the_fingerprint_changes_with_the_code(monkeypatch):
+    before = demo_recipe().fingerprint("abc")
+    monkeypatch.setattr("flash_pipeline.training.recipes.code_hash", lambda: "other code")
+    assert demo_recipe().fingerprint("abc") != before
 
 
 def test_equal_recipes_on_equal_data_have_equal_fingerprints():

@@ -169,6 +169,7 @@ def test_the_provenance_says_what_was_seen(training, frame, split, make_recipe):
 
 def test_the_attention_and_the_device_are_told(training, bundle):
     assert "sdpa" in training.attention
+    assert training.form == "eager: the device is cpu"
     assert training.device == "cpu"
     assert training.parameters == bundle.build().n_parameters
 
@@ -286,6 +287,26 @@ def test_a_model_of_simulated_candles_may_not_start_one_of_real_ones(
 def test_a_model_of_another_architecture_may_not_be_a_start(bundle, frame, split, make_recipe):
     recipe = make_recipe(d_ff=32)
     assert "another architecture" in warm_start_refusal(bundle, frame, split, recipe)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"feature_scaling": "robust"}, r"('standard', 'rms'): expected ('robust', 'rms')"),
+        ({"target_scaling": "volatility"}, r"expected ('standard', 'volatility')"),
+    ],
+)
+def test_a_model_of_other_scales_may_not_be_a_start(
+    bundle, frame, split, make_recipe, changes, message
+):
+    assert message in warm_start_refusal(bundle, frame, split, make_recipe(**changes))
+
+
+def test_an_allocation_head_may_go_on_whatever_the_scaling_of_targets(frame, split, make_recipe):
+    recipe = make_recipe(head="allocation", epochs=1)
+    bundle = train(frame, split, recipe, device=CPU).bundle
+    other = recipe.with_training(target_scaling="volatility")
+    assert warm_start_refusal(bundle, frame, split, other) is None
 
 
 def test_a_model_of_another_horizon_may_not_be_a_start(bundle, make_panel, cut, split, make_recipe):

@@ -102,6 +102,30 @@ def test_no_dense_label_of_a_training_window_reaches_the_validation_range(make_p
     assert not one.equal(two), "the spoiled closes are seen where they may be"
 
 
+def test_batches_on_a_cpu_share_one_piece_of_memory(make_frame):
+    frame = make_frame(60, gaps=[(30,)])
+    batches = batches_of(frame)
+    parts = torch.arange(len(frame.anchor_N)).split(3)
+    places = set()
+    for dense in (False, True):
+        for part, cut in zip(parts, batches.batches(parts, dense=dense), strict=True):
+            for one, other in zip(cut, batches.batch(part, dense=dense), strict=True):
+                torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+            places.add(cut[0].data_ptr())
+    assert len(places) == 1
+
+
+def test_a_batch_cut_in_an_evaluation_leaves_the_memory_fit_for_training(make_frame):
+    batches = batches_of(make_frame(60))
+    parts = [torch.arange(3)]
+    with torch.inference_mode():
+        next(batches.batches(parts))
+    weight = torch.ones((), requires_grad=True)
+    x_NLI, _, _ = next(batches.batches(parts))
+    (weight * x_NLI).sum().backward()
+    assert weight.grad.isfinite()
+
+
 def test_a_prefetched_panel_gives_the_same_batches(make_frame):
     frame = make_frame(60, gaps=[(20,)])
     one, other = batches_of(frame), batches_of(frame, PrefetchedBatches)
@@ -163,3 +187,16 @@ def test_a_label_that_is_infinite_is_named_by_symbol_and_time(make_frame):
     message = "the label of BTCUSDT at 2024-01-01T13:00Z is -inf: expected a finite number, or"
     with pytest.raises(InvalidInput, match=message):
         WindowBatches(frame, np.nan_to_num(frame.x_BKSF), y_BKS, CPU)
+
+
+@pytest.mark.parametrize("kind", [WindowBatches, PrefetchedBatches])
+@pytest.mark.parametrize("gaps", [[], [(20,)]])
+def test_a_series_holds_the_bars_of_consecutive_windows_once(make_frame, kind, gaps):
+    batches = batches_of(make_frame(60, lookback=8, gaps=gaps), kind)
+    x_TI, valid_T = batches.series(11, 5)
+    x_NLI, valid_NL, y_NS = batches.batch(torch.arange(11, 16))
+    assert x_TI.unfold(0, 8, 1).movedim(2, 1).equal(x_NLI)
+    assert (valid_T is None) == (valid_NL is None) == (not gaps)
+    if gaps:
+        assert valid_T.unfold(0, 8, 1).equal(valid_NL)
+    np.testing.assert_array_equal(batches.labels(torch.arange(11, 16)), y_NS)

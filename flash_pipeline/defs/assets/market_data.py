@@ -1,29 +1,38 @@
 """Instruments, candles and features."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import dagster as dg
 
-from flash_pipeline.bybit import (
-    INSTRUMENT_SCHEMA,
-    fetch_instruments,
-    refresh_klines,
-    store_instruments,
-)
-from flash_pipeline.defs.metadata import column_schema, instant, span
-from flash_pipeline.defs.partitions import MONTHS, run_months
+from flash_pipeline.bybit import INSTRUMENT_SCHEMA, fetch_instruments, store_instruments
+from flash_pipeline.defs.metadata import column_schema, refresh_metadata, span
+from flash_pipeline.defs.partitions import MONTHS, require_begun, run_months
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
-from flash_pipeline.errors import InvalidTimeRange
+from flash_pipeline.errors import UnknownSymbol
 from flash_pipeline.features import CATALOG, refresh_features
+from flash_pipeline.ingest import Ledger, ask_about_known, combine, refresh_klines, refuse_empty
 from flash_pipeline.market import CANDLE_SCHEMA
+from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.storage.warehouse import open_warehouse
 
 
 @dg.asset(group_name="market_data", kinds={"bybit", "parquet"})
-def instruments(pipeline: PipelineResource, exchange: ExchangeResource) -> dg.MaterializeResult:
-    """Specifications of the traded perpetuals: tick, quantity step, funding interval, launch."""
+def instruments(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource, exchange: ExchangeResource
+) -> dg.MaterializeResult:
+    """Specifications of the traded perpetuals: tick, quantity step, funding interval, launch.
+
+    Of one that the exchange knows no more, and of which candles are stored, the old row stays.
+    """
     settings = pipeline.settings()
-    with exchange.client(settings) as client:
-        pipeline.store(settings).require_kind(synthetic=client.is_synthetic())
-        fetched = fetch_instruments(client, pipeline.resolve().data.symbols)
+    store = pipeline.store(settings)
+    with exchange.sources(settings) as sources:
+        symbols = sources.bybit_symbols(pipeline.resolve().data.symbols)
+        none = INSTRUMENT_SCHEMA.empty_table()
+        fetched, unknown = ask_about_known(partial(fetch_instruments, sources.bybit), symbols, none)
+        store.require_kind(synthetic=sources.bybit.is_synthetic())
+    _require_traded_once(context, store, unknown)
     table = store_instruments(fetched, settings.instruments)
     rows = [dg.TableRecord(row) for row in table.to_pylist()]
     return dg.MaterializeResult(
@@ -42,6 +51,7 @@ def instruments(pipeline: PipelineResource, exchange: ExchangeResource) -> dg.Ma
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="market_data",
     kinds={"bybit", "parquet"},
+    pool="duckdb",
 )
 def klines(
     context: dg.AssetExecutionContext, pipeline: PipelineResource, exchange: ExchangeResource
@@ -49,30 +59,59 @@ def klines(
     """Closed candles of each month and symbol: what is missing is fetched, nothing twice."""
     settings, recipe = pipeline.settings(), pipeline.resolve()
     store = pipeline.store(settings)
-    with exchange.client(settings) as client:
-        first, last = run_months(context)
-        refresh = refresh_klines(client, store, recipe.data.symbols, first, last)
-    if last.time_range.start > refresh.now:
-        # Or Dagster would hold the partition for materialized, with nothing in it.
-        raise InvalidTimeRange(f"month {last} has not begun by the exchange's clock")
+    first, last = run_months(context)
+    with exchange.sources(settings) as sources:
+        refresh = combine(
+            [
+                refresh_klines(
+                    source,
+                    store,
+                    symbols,
+                    first,
+                    last,
+                    ledger=Ledger(settings.warehouse, source.name, store.interval),
+                    require_candles=False,
+                )
+                for source, symbols in sources.groups(recipe.data.symbols)
+            ]
+        )
+    require_begun(last, refresh.now)
+    refuse_empty(refresh)
+    if refresh.forgotten:
+        context.log.warning(f"klines: {', '.join(refresh.forgotten)} counts as delisted")
     context.log.info(
         f"klines: {refresh.rows:,} candles stored, {refresh.requests} requests, "
         f"{refresh.files_written} files written, {refresh.missing} candles missing"
     )
     return dg.MaterializeResult(
         metadata={
-            "dagster/row_count": refresh.rows,
             "dagster/column_schema": column_schema(CANDLE_SCHEMA),
-            "span": span(*(refresh.span or (None, None))),
-            "missing_candles": refresh.missing,
-            "requests": refresh.requests,
-            "files_written": refresh.files_written,
-            "exchange_clock": instant(refresh.now),
-            "synthetic": refresh.synthetic,
+            **refresh_metadata(refresh),
             "symbols": dg.MetadataValue.json(list(recipe.data.symbols)),
             "path": dg.MetadataValue.path(settings.klines),
         }
     )
+
+
+def _require_traded_once(
+    context: dg.AssetExecutionContext, store: KlineStore, unknown: Sequence[str]
+) -> None:
+    """Warn of symbols that the exchange has forgotten.
+
+    Raises
+    ------
+    UnknownSymbol
+        With those of which no candle is stored.
+    """
+    never = [symbol for symbol in unknown if not store.months(symbol)]
+    if never:
+        names = ", ".join(map(repr, never))
+        raise UnknownSymbol(
+            f"the exchange does not know {names}: not listed, and no candle is stored",
+            symbol=never[0],
+        )
+    if unknown:
+        context.log.warning(f"the exchange knows {', '.join(unknown)} no more: delisted")
 
 
 @dg.asset(
@@ -88,7 +127,13 @@ def features(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> d
     settings, recipe = pipeline.settings(), pipeline.resolve()
     store = pipeline.store(settings)
     with open_warehouse(settings.warehouse) as connection:
-        refresh = refresh_features(connection, store, recipe.data.symbols, *run_months(context))
+        refresh = refresh_features(
+            connection,
+            store,
+            recipe.data.symbols,
+            *run_months(context),
+            sessional=[symbol for symbol, _ in settings.yahoo_tickers],
+        )
     context.log.info(f"features: {refresh.rows:,} rows, {refresh.rewritten:,} of them computed")
     catalog = [
         dg.TableRecord(

@@ -20,6 +20,7 @@ _PULL = np.log(2) / (3 * 8760)  # towards the anchor, per hour: a half-life of t
 _VOLUME_MEMORY, _VOLUME_SD = 0.985, 0.35  # log-volume that volatility does not explain
 _VOLUME_NOISE = 0.2  # and the part of it without a memory
 _VOLUME_ELASTICITY = 0.4  # of volume to variance: 0.8 to the standard deviation
+_KEPT_CHUNKS = 4  # of hours, 30 KB each: what bounds the memory of hundreds of assets
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,13 @@ class Asset:
         self.market = market
         self._seed = seed
         first_chunk = chunk_at(spec.instrument.launch_ms)
-        self.own = Factor(seed, self.symbol, spec.volatility, first_chunk)
+        # Minutes of the own factor are read once, when the candles are made.
+        self.own = Factor(
+            seed, self.symbol, spec.volatility, first_chunk, kept=_KEPT_CHUNKS, kept_bridges=0
+        )
         self._typical = spec.beta**2 * market.hourly_variance + self.own.hourly_variance
         initial = (float(np.log(spec.anchor)), 0.0)
-        self.hours = Chain(first_chunk, initial, self._extend)
+        self.hours = Chain(first_chunk, initial, self._extend, _KEPT_CHUNKS)
 
     @property
     def symbol(self) -> str:

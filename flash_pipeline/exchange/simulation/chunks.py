@@ -5,6 +5,7 @@ named by the seed, the owner, the purpose and the chunk. What was served once ca
 change: not by another order of requests, not by a later horizon, not by a restart.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
 from typing import Generic, TypeVar
@@ -66,6 +67,8 @@ def autoregress(innovations: Floats, coefficient: float, previous: float) -> Flo
 class Chain(Generic[State, Item]):
     """A series computed chunk after chunk, each from the state that the one before left.
 
+    States are kept, so that a chunk that was forgotten is computed again alone.
+
     Parameters
     ----------
     first_chunk : int
@@ -74,22 +77,39 @@ class Chain(Generic[State, Item]):
         What the first chunk starts from.
     step : callable
         Maps a chunk's number and the state to the chunk's item and the next state.
+    kept : int or None
+        Items remembered, those asked for last; None for all of them.
     """
 
     def __init__(
-        self, first_chunk: int, initial: State, step: Callable[[int, State], tuple[Item, State]]
+        self,
+        first_chunk: int,
+        initial: State,
+        step: Callable[[int, State], tuple[Item, State]],
+        kept: int | None = None,
     ) -> None:
         self._first = first_chunk
-        self._state = initial
+        self._states = [initial]
         self._step = step
-        self._items: list[Item] = []
+        self._kept = kept
+        self._items: OrderedDict[int, Item] = OrderedDict()
         self._lock = Lock()
 
     def __getitem__(self, chunk: int) -> Item:
         index = chunk - self._first
         assert index >= 0, f"chunk {chunk} lies before the first, {self._first}"
         with self._lock:
-            while len(self._items) <= index:
-                item, self._state = self._step(self._first + len(self._items), self._state)
-                self._items.append(item)
-        return self._items[index]
+            while len(self._states) <= index:
+                self._compute(len(self._states) - 1)
+            if index not in self._items:
+                self._compute(index)
+            self._items.move_to_end(index)
+            return self._items[index]
+
+    def _compute(self, index: int) -> None:
+        item, state = self._step(self._first + index, self._states[index])
+        if index + 1 == len(self._states):
+            self._states.append(state)
+        self._items[index] = item
+        if self._kept is not None and len(self._items) > self._kept:
+            self._items.popitem(last=False)

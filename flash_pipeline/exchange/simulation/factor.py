@@ -53,16 +53,29 @@ class Factor:
         Yearly standard deviation of its log returns: 0.5 for 50 %.
     first_chunk : int
         Where it begins, with a draw from the stationary distribution.
+    kept : int or None
+        Chunks of hours remembered; None for all of them.
+    kept_bridges : int
+        Chunks of minutes remembered: 0.35 MB each.
     """
 
-    def __init__(self, seed: int, name: str, volatility: float, first_chunk: int = 0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        name: str,
+        volatility: float,
+        first_chunk: int = 0,
+        *,
+        kept: int | None = None,
+        kept_bridges: int = 16,
+    ) -> None:
         self._seed = seed
         self._name = name
         self.hourly_variance = volatility**2 / _HOURS_PER_YEAR
         start = random_stream(seed, name, "start", 0).standard_normal(2)
         initial = (float(start[0]) * _SLOW_SD, float(start[1]) * _FAST_SD)
-        self.hours = Chain(first_chunk, initial, self._extend)
-        self.bridge = lru_cache(maxsize=16)(self._bridge)
+        self.hours = Chain(first_chunk, initial, self._extend, kept)
+        self.bridge = lru_cache(maxsize=kept_bridges)(self._bridge)
 
     def _extend(
         self, chunk: int, state: tuple[float, float]

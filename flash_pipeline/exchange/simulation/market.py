@@ -82,7 +82,7 @@ class SimulatedMarket:
         """
         instrument = listed_instrument(self, request.symbol)
         interval = request.interval
-        last = interval.floor(min(request.last, now))
+        last = interval.floor(instrument.last_traded(min(request.last, now)))
         newest = last - (request.limit - 1) * interval.milliseconds
         first = max(interval.floor(max(request.first, instrument.launch_ms)), newest)
         if now < instrument.launch_ms or last < first:
@@ -106,7 +106,7 @@ class SimulatedMarket:
         """
         instrument = listed_instrument(self, symbol)
         step = instrument.funding_minutes * MINUTE_MS
-        newest = min(last, now) // step
+        newest = instrument.last_traded(min(last, now)) // step
         oldest = max(-(-first // step), instrument.launch_ms // step + 1, newest - limit + 1)
         asset = self._asset(symbol)
         return [
@@ -117,12 +117,15 @@ class SimulatedMarket:
     def last_price(self, symbol: str, now: int) -> float | None:
         """Return the opening price of the minute under way; None before the listing.
 
+        Of a delisted symbol the last close remains.
+
         Raises
         ------
         InvalidSymbol
             If the symbol is not simulated.
         """
-        candles = self.candles(CandleRequest(symbol, Interval.MIN_1, now, now, 1), now)
+        at = listed_instrument(self, symbol).last_traded(now)
+        candles = self.candles(CandleRequest(symbol, Interval.MIN_1, at, at, 1), now)
         return float(candles.close[-1]) if len(candles) else None
 
     def _chunk(self, symbol: str, chunk: int, interval: Interval) -> Candles:

@@ -5,13 +5,19 @@ Shape letters: B batch rows, T bars (queries and keys alike), H heads, D head si
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from flash_pipeline.errors import AttentionUnsupported
 from flash_pipeline.model.kernels.protocol import silence_absent
+
+MOST_SHAPES = 64
+"""Shapes that are compiled for in one process."""
+
+T = TypeVar("T")
 
 
 def flex_kernel(
@@ -43,14 +49,43 @@ def flex_kernel(
 
 @functools.cache
 def _compiled() -> Callable[..., Tensor]:
-    compiled: Callable[..., Tensor] = torch.compile(flex_attention, dynamic=False)
-    return compiled
+    return compiled_for_each_shape(flex_attention)
 
 
 @functools.cache
 def _mask_maker() -> Callable[..., BlockMask]:
-    maker: Callable[..., BlockMask] = torch.compile(create_block_mask, dynamic=False)
-    return maker  # uncompiled, it would form the whole T x T mask
+    return compiled_for_each_shape(create_block_mask)  # or it would form the whole T x T mask
+
+
+def compiled_for_each_shape(function: Callable[..., T]) -> Callable[..., T]:
+    """Compile a function anew for every shape that it meets, and never run it uncompiled.
+
+    After eight shapes PyTorch would go on uncompiled in silence: a hundred times slower, and with
+    the T x T matrix in memory.
+
+    Raises
+    ------
+    AttentionUnsupported
+        From the call of a shape beyond `MOST_SHAPES`.
+    """
+    from torch._dynamo import config  # takes a second, and is needed by this backend alone
+    from torch._dynamo.exc import FailOnRecompileLimitHit
+
+    compiled: Callable[..., T] = torch.compile(function, dynamic=False)
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> T:  # noqa: ANN401  (the function's own)
+        # Read where a shape is new, so it is set around the call and not for the whole process.
+        with config.patch(recompile_limit=MOST_SHAPES, fail_on_recompile_limit_hit=True):
+            try:
+                return compiled(*arguments, **options)
+            except FailOnRecompileLimitHit as error:
+                raise AttentionUnsupported(
+                    f"flex was compiled for {MOST_SHAPES} shapes in this process: expected no "
+                    "more; take fewer lengths, or another attention"
+                ) from error
+
+    return call
 
 
 @functools.lru_cache(maxsize=32)

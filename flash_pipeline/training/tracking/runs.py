@@ -65,6 +65,7 @@ class TrackedTraining:
         client = self.registry.client
         facts = {
             "attention": training.attention,
+            "step": training.form,
             "device": training.device,
             "parameters": str(training.parameters),
             "best_epoch": str(training.best.number),

@@ -58,6 +58,7 @@ def test_run_and_version_carry_the_same_facts(run, tracked_model, frame, make_re
         "recipe": "tiny",
         "dagster_run": "abc",
         "device": "cpu",
+        "step": "eager: the device is cpu",
     }
     for tags in (run.data.tags, tracked_model.tags):
         assert expected.items() <= tags.items()

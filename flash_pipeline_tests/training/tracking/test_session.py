@@ -19,6 +19,8 @@ from flash_pipeline.training.session import run_training
 from flash_pipeline.training.tracking import Registry
 from flash_pipeline.training.tracking.store import EXPERIMENT
 
+EVERY_EPOCH = {"checkpoint_minutes": 0.0}
+
 
 @pytest.fixture
 def train_now(registry, frame, split, make_recipe):
@@ -178,7 +180,7 @@ def killed_once(registry, train_now, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(loop, "evaluate", die_at_the_second)
         with pytest.raises(KeyboardInterrupt):
-            train_now(epochs=2)
+            train_now(epochs=2, **EVERY_EPOCH)
     (checkpoint,) = registry.settings.checkpoints.iterdir()
     return checkpoint
 
@@ -186,14 +188,14 @@ def killed_once(registry, train_now, monkeypatch):
 def test_a_killed_training_goes_on_under_a_new_run_that_has_all_epochs(
     registry, train_now, killed_once
 ):
-    resumed = train_now(epochs=2)
+    resumed = train_now(epochs=2, **EVERY_EPOCH)
     assert resumed.training.resumed == "after epoch 1, step 0"
     assert resumed.model.tags["resumed"] == "after epoch 1, step 0"
     assert registry.history(resumed.model) == list(resumed.history)
     assert [epoch.number for epoch in resumed.history] == [1, 2]
     assert sorted(run.info.status for run in runs(registry)) == ["FAILED", "FINISHED"]
     assert not killed_once.exists(), "what is registered needs no checkpoint"
-    whole = train_now(epochs=2, force=True)
+    whole = train_now(epochs=2, force=True, **EVERY_EPOCH)
     assert whole.model.tags["resumed"] == "no"
     assert whole.history == resumed.history
 
@@ -202,9 +204,9 @@ def test_a_failed_registration_keeps_the_training(registry, train_now, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(Registry, "register", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
-            train_now()
+            train_now(**EVERY_EPOCH)
     assert registry.client.search_model_versions() == []
-    assert train_now().training.resumed == "after epoch 1, step 0"
+    assert train_now(**EVERY_EPOCH).training.resumed == "after epoch 1, step 0"
 
 
 def test_a_checkpoint_is_not_gone_on_from_once_the_champion_is_another(
@@ -212,7 +214,7 @@ def test_a_checkpoint_is_not_gone_on_from_once_the_champion_is_another(
 ):
     monkeypatch.setattr(Checkpoint, "remove_others", lambda _: None)
     registry.point("champion", train_now(epochs=2, seed=59).model.version)
-    second = train_now(epochs=2)
+    second = train_now(epochs=2, **EVERY_EPOCH)
     assert second.story == "warm start from version 1"
     assert second.training.resumed is None
     assert "its start is 'random weights': expected 'version 1'" in caplog.text
@@ -227,7 +229,7 @@ def test_a_diverged_training_leaves_no_checkpoint(registry, train_now, monkeypat
     losses = iter([1.0, math.nan])
     monkeypatch.setattr(loop, "evaluate", lambda *_: next(losses))
     with pytest.raises(TrainingDiverged, match="epoch 2"):
-        train_now(epochs=2)
+        train_now(epochs=2, **EVERY_EPOCH)
     assert list(registry.settings.checkpoints.iterdir()) == []
 
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import dagster as dg
 
+from flash_pipeline.defs.assets.forecasts import forecasts
 from flash_pipeline.defs.assets.market_data import features, klines
 from flash_pipeline.defs.assets.model import window_tensors
 from flash_pipeline.defs.assets.reference import funding, mark_klines
-from flash_pipeline.defs.assets.verdict import forecasts
 from flash_pipeline.defs.partitions import tagged_months
 from flash_pipeline.defs.record import (
     MARK_PRICES,

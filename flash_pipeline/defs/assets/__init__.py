@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from flash_pipeline.defs.assets import market_data, model, reference, verdict
+from flash_pipeline.defs.assets import backtest, champion, forecasts, market_data, model, reference
 
 ASSETS: Sequence[dg.AssetsDefinition] = [
     market_data.instruments,
@@ -15,9 +15,9 @@ ASSETS: Sequence[dg.AssetsDefinition] = [
     reference.tickers,
     model.window_tensors,
     model.trained_model,
-    verdict.backtest_report,
-    verdict.champion,
-    verdict.forecasts,
+    backtest.backtest_report,
+    champion.champion,
+    forecasts.forecasts,
 ]
 """Every asset of the project."""
 

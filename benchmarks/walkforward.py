@@ -26,6 +26,7 @@ from flash_pipeline.evaluation.scores import ALL, flat_predictions, score
 from flash_pipeline.evaluation.walkforward import (
     add_models,
     describe_predictions,
+    is_of,
     join_folds,
     read_predictions,
     run_fold,
@@ -94,13 +95,13 @@ def _run(
 ) -> Seconds:
     """Run the folds that are not stored yet; return the seconds of each model."""
     total: Seconds = {}
-    for path in out.glob("fold-*.parquet"):
-        if not _fits(path, frame, recipe, config, models):
-            path.unlink()
-    for fold in walk_forward(frame, config):
-        path = out / f"fold-{fold.number}.parquet"
-        dates = fold.to_dict(frame)["test"]
-        if path.is_file():
+    folds = walk_forward(frame, config)
+    paths = {fold.number: out / f"fold-{fold.number}.parquet" for fold in folds}
+    for path in set(out.glob("fold-*.parquet")) - set(paths.values()):
+        path.unlink()
+    for fold in folds:
+        path, dates = paths[fold.number], fold.to_dict(frame)["test"]
+        if is_of(path, frame, fold, recipe, models):
             print(f"fold {fold.number}, {dates['from']} to {dates['to']}: stored before")
             continue
         ran = run_fold(frame, fold, recipe, models)
@@ -110,24 +111,6 @@ def _run(
         for name, value in ran.seconds.items():
             total[name] = round(total.get(name, 0.0) + value, 2)
     return total
-
-
-def _fits(
-    path: Path,
-    frame: WindowFrame,
-    recipe: Recipe,
-    config: WalkForwardConfig,
-    models: Sequence[str],
-) -> bool:
-    """Say whether a stored fold is one of this walk-forward."""
-    table = read_predictions(path)
-    meta = describe_predictions(table)
-    wanted = [fold.to_dict(frame) for fold in walk_forward(frame, config)]
-    return (
-        meta.recipe == recipe.fingerprint(frame.snapshot)
-        and all(fold in wanted for fold in meta.folds)
-        and set(pc.unique(table["model"]).to_pylist()) == set(models)
-    )
 
 
 def _table(scores: pa.Table, seconds: Mapping[str, float]) -> str:

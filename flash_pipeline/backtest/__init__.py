@@ -13,7 +13,7 @@ from flash_pipeline.backtest.context import FoldRow, ReportContext
 from flash_pipeline.backtest.costs import Costs
 from flash_pipeline.backtest.engine import simulate
 from flash_pipeline.backtest.figures import four_panel
-from flash_pipeline.backtest.funding import funding_on_bars
+from flash_pipeline.backtest.funding import KnownFunding, funding_on_bars, known_funding
 from flash_pipeline.backtest.metrics import Metrics, drawdown, summarise
 from flash_pipeline.backtest.prices import Prices, turnover_from_volume
 from flash_pipeline.backtest.report import Report, write_report
@@ -42,6 +42,7 @@ __all__ = [
     "BacktestResult",
     "Costs",
     "FoldRow",
+    "KnownFunding",
     "Lots",
     "Metrics",
     "Moments",
@@ -64,6 +65,7 @@ __all__ = [
     "funding_on_bars",
     "hold_cohorts",
     "judge",
+    "known_funding",
     "moments",
     "probabilistic_sharpe",
     "quantile_weights",

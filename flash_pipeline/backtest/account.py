@@ -42,7 +42,9 @@ class Lots:
             raise InvalidConfig(f"lots have the shapes {sorted(lengths)}: expected one per symbol")
 
     @classmethod
-    def from_instruments(cls, table: pa.Table, symbols: tuple[str, ...]) -> "Lots":
+    def from_instruments(
+        cls, table: pa.Table, symbols: tuple[str, ...], *, unlisted: bool = False
+    ) -> "Lots":
         """Take the lots of the symbols from the instruments' table.
 
         Parameters
@@ -52,18 +54,21 @@ class Lots:
             last, as before 2024, sets no minimum.
         symbols : tuple of str
             The prices' columns.
+        unlisted : bool
+            Whether a symbol that is not in the table trades any fraction.
 
         Raises
         ------
         InvalidInput
-            If a symbol is not in the table.
+            If a symbol is not in the table, unless `unlisted`.
         """
         rows = {row["symbol"]: row for row in table.to_pylist()}
         missing = [symbol for symbol in symbols if symbol not in rows]
-        if missing:
+        if missing and not unlisted:
             raise InvalidInput(f"no instrument of {', '.join(missing)}")
         names = ("qty_step", "min_order_qty", "min_notional_value")
-        return cls(*(np.array([rows[s][name] or 0.0 for s in symbols]) for name in names))
+        known = [rows.get(symbol, {}) for symbol in symbols]
+        return cls(*(np.array([row.get(name) or 0.0 for row in known]) for name in names))
 
 
 @dataclass(frozen=True, eq=False)

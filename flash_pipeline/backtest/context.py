@@ -30,14 +30,16 @@ class ReportContext:
     """Version of the registered model, or another name of what made the predictions."""
     synthetic: bool
     """Whether the prices come from the market simulator."""
-    funding_charged: bool = False
-    """Whether funding rates were given to `simulate`."""
+    funding: str = "not charged"
+    """Which funding was charged, in words: see `funding.known_funding`."""
     account: Account | None = None
     """The account that was simulated; None for that of `Account()`."""
     rebalance_every: int = 1
     """Bars between trades; 1 for averaged cohorts."""
     trials: Trials | None = None
     """How many models were tried, for the deflated Sharpe ratio; None if it is not known."""
+    remarks: tuple[tuple[str, str], ...] = ()
+    """Further rows of the assumptions: a name and a few words each."""
 
     def __post_init__(self) -> None:
         for name in ("horizon", "rebalance_every"):
@@ -89,14 +91,15 @@ def assumptions(result: BacktestResult, context: ReportContext) -> list[tuple[st
         ("Maker fills", f"{costs.maker_share:.0%} of the traded notional"),
         ("Slippage", f"{costs.slippage_rate:.4%} of the traded notional"),
         ("Market impact", impact),
-        ("Funding", "charged at settlement" if context.funding_charged else "not included"),
-        ("Capital", f"{account.capital:,.0f} USDT{', in whole lots' if account.lots else ''}"),
-        ("Liquidation", f"at a margin of {account.maintenance_rate:.2%} of the notional"),
+        ("Funding", context.funding),
+        ("Capital", f"{account.capital:,.0f} USDT, in {_quantities(account)}"),
+        ("Liquidation", _liquidation(result, account)),
         ("Marking", "every held position at every close; open positions are not sold at the end"),
         ("Annualised with", f"{context.interval.bars_per_year:,.0f} bars per year"),
         ("Benchmark", "equal weights bought at the first open, same costs, never rebalanced"),
         ("Model version", context.model_version),
         ("Market", "synthetic, from the simulator" if context.synthetic else "recorded candles"),
+        *context.remarks,
     ]
 
 
@@ -118,10 +121,21 @@ def assumption_figures(result: BacktestResult, context: ReportContext) -> dict[s
         "capital": account.capital,
         "maintenance_rate": account.maintenance_rate,
         "lots": account.lots is not None,
-        "funding_charged": context.funding_charged,
+        "funding_charged": result.funding_TS is not None,
+        "funding": context.funding,
         "model_version": context.model_version,
         "synthetic": context.synthetic,
+        "remarks": dict(context.remarks),
     }
+
+
+def _quantities(account: Account) -> str:
+    return "any fraction" if account.lots is None else "whole lots"
+
+
+def _liquidation(result: BacktestResult, account: Account) -> str:
+    where = "at opens and closes" if result.prices.low_TS is None else "at the bar's worst price"
+    return f"at a margin of {account.maintenance_rate:.2%} of the notional, looked for {where}"
 
 
 def _held(context: ReportContext) -> str:

@@ -4,21 +4,77 @@ T bars · S symbols · K settlements of a symbol
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flash_pipeline.backtest.prices import FloatArray, IntArray, Prices
+from flash_pipeline.backtest.prices import FloatArray, IntArray, Prices, is_price
 from flash_pipeline.errors import InvalidInput
 from flash_pipeline.market import iso_utc
+
+HOUR_MS = 3_600_000
 
 TOLERANCE_MS = 60_000
 """A settlement this much after a bar's open counts as at the open: recorded times jitter by tens of
 milliseconds."""
 
-LONGEST_INTERVAL_MS = 8 * 3_600_000
+LONGEST_INTERVAL_MS = 8 * HOUR_MS
 """Longest time between settlements on Bybit; more than that and some are missing."""
+
+
+@dataclass(frozen=True, eq=False)
+class KnownFunding:
+    """The funding of some bars, as far as it is known."""
+
+    rate_TS: FloatArray | None
+    """Rates paid at each open, 0 where none is due or known; None where no symbol has any."""
+    told: str
+    """In words: what is charged, what is not, and where an older rate stands in."""
+
+
+def known_funding(table: pa.Table | None, prices: Prices) -> KnownFunding:
+    """Lay funding on bars with what is known, and say what is not.
+
+    Settlements are stored every few hours, so that the newest bars may lie past the last one. What
+    is due there by the symbol's last interval is charged at its last settled rate, a guess that is
+    told. Where nothing is known (before the first settlement, in a hole, or for a symbol without
+    any, as one that is no perpetual), nothing is charged, which is told too.
+
+    Parameters
+    ----------
+    table : pa.Table or None
+        As for `funding_on_bars`; None charges none, on purpose.
+
+    Raises
+    ------
+    InvalidInput
+        As `funding_on_bars`.
+    """
+    if table is None:
+        return KnownFunding(None, "not charged, as asked for")
+    nothing = KnownFunding(None, "not charged: no settlement is stored")
+    if table.num_rows == 0:
+        return nothing
+    own = table.select(["symbol", "funding_time", "rate"])
+    own = own.filter(pc.is_in(own["symbol"], pa.array(prices.symbols)))
+    if own.num_rows == 0:
+        return nothing
+    due = [
+        row for settled in _settlements(own, prices, TOLERANCE_MS) for row in _due(settled, prices)
+    ]
+    own = pa.concat_tables([own, pa.Table.from_pylist(due, schema=own.schema)])
+    rate_TS = funding_on_bars(own, prices)
+    told = ["charged at settlement"]
+    if due:
+        first = min(row["funding_time"] for row in due)
+        since = iso_utc(max(first, int(prices.start_time_T[0])))
+        told.append(
+            f"from {since} on at each symbol's last settled rate, as no later one is stored"
+        )
+    return KnownFunding(np.nan_to_num(rate_TS), "; ".join([*told, *_unknown(rate_TS, prices)]))
 
 
 def funding_on_bars(
@@ -106,3 +162,33 @@ def _settlements(
             twice = int(time_K[np.argmax(close_K)])
             raise InvalidInput(f"{symbol} settles twice at {iso_utc(twice)}: expected once")
         yield column, time_K, rate_K
+
+
+def _due(settled: tuple[int, IntArray, FloatArray], prices: Prices) -> list[dict[str, Any]]:
+    """Return what is due after a symbol's last settlement, by its last interval and rate."""
+    column, time_K, rate_K = settled
+    step = LONGEST_INTERVAL_MS
+    if len(time_K) > 1:  # recorded times jitter, intervals are whole hours
+        step = min(max(round((time_K[-1] - time_K[-2]) / HOUR_MS), 1) * HOUR_MS, step)
+    times = range(int(time_K[-1]) + step, int(prices.start_time_T[-1]) + TOLERANCE_MS + 1, step)
+    first = int(prices.start_time_T[0])
+    return [
+        {"symbol": prices.symbols[column], "funding_time": time, "rate": float(rate_K[-1])}
+        for time in times
+        if time >= first - LONGEST_INTERVAL_MS
+    ]
+
+
+def _unknown(rate_TS: FloatArray, prices: Prices) -> list[str]:
+    """Say of which symbols and bars the funding is not known."""
+    told = []
+    unknown_TS = np.isnan(rate_TS) & is_price(prices.close_TS)
+    for column, symbol in enumerate(prices.symbols):
+        bars = np.flatnonzero(unknown_TS[:, column])
+        if len(bars) == 0:
+            continue
+        first, last = (iso_utc(int(prices.start_time_T[bar])) for bar in bars[[0, -1]])
+        some = len(bars) < len(rate_TS)
+        where = f" at {len(bars):,} bars from {first} to {last}" if some else ""
+        told.append(f"not charged to {symbol}{where}: none is stored")
+    return told

@@ -29,7 +29,8 @@ def impact_scale(prices: Prices, coefficient: float, capital: float) -> FloatArr
     ----------
     prices : Prices
         With the bars' turnover. Where it is null or zero, the last one known before it is taken:
-        no bar without a record of trades is given more liquidity than the one before.
+        no bar without a record of trades is given more liquidity than the one before. An infinite
+        one takes any order without impact.
     coefficient : float
         Y of the law, `Costs.impact`.
     capital : float
@@ -64,7 +65,7 @@ def impact_scale(prices: Prices, coefficient: float, capital: float) -> FloatArr
 
 
 def _last_known(turnover_TS: FloatArray) -> FloatArray:
-    known_TS = np.isfinite(turnover_TS) & (turnover_TS > 0)
+    known_TS = turnover_TS > 0  # false for a NaN
     bar_T1 = np.arange(len(turnover_TS))[:, None]
     last_TS = np.maximum.accumulate(np.where(known_TS, bar_T1, -1), axis=0)
     carried_TS = np.take_along_axis(turnover_TS, np.maximum(last_TS, 0), axis=0)

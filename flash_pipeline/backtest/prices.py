@@ -50,7 +50,8 @@ class Prices:
     high_TS: FloatArray | None = None
     """Highest price of the bar in quote coin, given together with the lows."""
     turnover_TS: FloatArray | None = None
-    """Quote coin traded in the bar, which market impact needs; NaN or 0 where not known."""
+    """Quote coin traded in the bar, which market impact needs; NaN or 0 where not known, infinity
+    where orders are to have none."""
 
     def __post_init__(self) -> None:
         # Fields are set around the freeze once, so that every reader finds these dtypes.

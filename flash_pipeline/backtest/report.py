@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from flash_pipeline.backtest.charts import BUY_AND_HOLD
-from flash_pipeline.backtest.context import FoldRow, ReportContext, assumption_figures
+from flash_pipeline.backtest.context import FoldRow, ReportContext, assumption_figures, assumptions
 from flash_pipeline.backtest.figures import four_panel
 from flash_pipeline.backtest.metrics import Metrics, summarise
 from flash_pipeline.backtest.page import Content, Quality, render
@@ -48,6 +48,17 @@ class Report:
     """The four-panel picture, as in `report.png`."""
     deflated_sharpe: float | None
     """Probability of a Sharpe ratio above zero after all trials; None if they are not known."""
+    assumptions: tuple[tuple[str, str], ...]
+    """What the numbers rest on, by a name for people."""
+
+    def figures(self) -> dict[str, float | int | None]:
+        """Return the measures of the strategy and its deflated Sharpe ratio; None for NaN."""
+        deflated = self.deflated_sharpe
+        known = deflated is not None and math.isfinite(deflated)
+        return {
+            **self.strategy.as_json(),
+            "deflated_sharpe_probability": deflated if known else None,
+        }
 
 
 def write_report(
@@ -102,9 +113,15 @@ def write_report(
     rivals = Rivals(ahead_of(result, benchmark), simpler, deflated)
     verdict = judge(strategy, held, synthetic=context.synthetic, rivals=rivals)
     png = four_panel(
-        result, benchmark, strategy, benchmark_metrics=held, synthetic=context.synthetic
+        result,
+        benchmark,
+        strategy,
+        benchmark_metrics=held,
+        baselines=baselines,
+        synthetic=context.synthetic,
     )
-    report = Report(folder, strategy, held, simpler, verdict, png, deflated)
+    told = tuple(assumptions(result, context))
+    report = Report(folder, strategy, held, simpler, verdict, png, deflated, told)
     page = render(
         Content(
             result=result,

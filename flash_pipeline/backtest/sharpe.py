@@ -4,8 +4,9 @@ T bars
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, variance
 
 from flash_pipeline.backtest.prices import FloatArray
 from flash_pipeline.errors import InvalidInput
@@ -50,6 +51,30 @@ class Trials:
             raise InvalidInput(
                 f"the variance of the trials is {self.sharpe_variance}: expected 0 or more"
             )
+
+    @classmethod
+    def of(cls, count: int, sharpes_per_bar: Sequence[float], n_bars: int) -> "Trials":
+        """Return trials of which some Sharpe ratios are known.
+
+        Parameters
+        ----------
+        count : int
+            Trials, the chosen one included.
+        sharpes_per_bar : sequence of float
+            Their Sharpe ratios per bar; those that are not finite are left out.
+        n_bars : int
+            Bars of the chosen one's backtest, at least 2. Where fewer than two ratios are known,
+            the variance is taken to be that of worthless strategies over so many bars,
+            `1 / (n_bars - 1)`: the standard error of a Sharpe ratio of zero (A. W. Lo (2002), "The
+            Statistics of Sharpe Ratios", Financial Analysts Journal 58(4)).
+
+        Raises
+        ------
+        InvalidInput
+            If there is no trial.
+        """
+        known = [sharpe for sharpe in sharpes_per_bar if math.isfinite(sharpe)]
+        return cls(count, variance(known) if len(known) > 1 else 1 / (n_bars - 1))
 
 
 def moments(returns_T: FloatArray, *, flat: float = 1e-12) -> Moments:

@@ -1,4 +1,4 @@
-"""The command line: `flash_pipeline run`, `flash_pipeline dev`, `flash_pipeline import`."""
+"""The command line, one module for each command; what is slow to load is imported inside."""
 
 import os
 import sys
@@ -6,8 +6,14 @@ from typing import NoReturn
 
 import click
 
+from flash_pipeline.cli.audit import audit
 from flash_pipeline.cli.dev import dev
+from flash_pipeline.cli.doctor import doctor
+from flash_pipeline.cli.evaluate import evaluate
+from flash_pipeline.cli.exchange import exchange
+from flash_pipeline.cli.forecast import forecast
 from flash_pipeline.cli.import_candles import import_candles
+from flash_pipeline.cli.promotions import promote, promotions, rollback
 from flash_pipeline.cli.run import run
 from flash_pipeline.errors import FlashPipelineError
 
@@ -21,6 +27,14 @@ def cli() -> None:
 cli.add_command(run)
 cli.add_command(dev)
 cli.add_command(import_candles)
+cli.add_command(forecast)
+cli.add_command(promote)
+cli.add_command(promotions)
+cli.add_command(rollback)
+cli.add_command(audit)
+cli.add_command(evaluate)
+cli.add_command(exchange)
+cli.add_command(doctor)
 
 
 def main() -> NoReturn:
@@ -31,7 +45,9 @@ def main() -> NoReturn:
     except SystemExit as leave:
         status = leave.code
     except FlashPipelineError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(
+            f"error: {' '.join(str(error).split())}", err=True
+        )  # libraries put in line breaks
         status = 1
     # By now everything is closed and stored. A normal exit would end with DuckDB 2.0's bindings
     # reporting dozens of "leaked" objects that the interpreter merely had no time to free.

@@ -3,26 +3,24 @@
 Shape letters: N windows, S symbols.
 """
 
-import json
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from flash_pipeline.errors import BundleMismatch, InvalidConfig
-from flash_pipeline.evaluation.measures import measured_as
 from flash_pipeline.evaluation.trading import predict_windows
 from flash_pipeline.training.baselines import BASELINES, Forecaster, load_baseline
+from flash_pipeline.training.bundle import DESCRIPTION_FILE as BUNDLE_FILE
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.predictor import Predictions
 from flash_pipeline.training.recipes import Recipe
-from flash_pipeline.training.trainer import train
+from flash_pipeline.training.trainer import root_mean_square, train
 from flash_pipeline.windows.blocks import WindowFrame
 from flash_pipeline.windows.split import Positions, Split, purged
 
 TRANSFORMER = "transformer"
-"""The recipe's model, from the recipe's seed."""
+"""The recipe's model, of as many seeds as the recipe says."""
 
 ENSEMBLE = "ensemble"
 """The mean of the recipe's models from `ENSEMBLE_SEEDS` seeds, the recipe's own the first."""
@@ -36,39 +34,32 @@ CONTENDERS = (*BASELINES, TRANSFORMER, ENSEMBLE)
 Fit = Callable[[WindowFrame, Split], Forecaster]
 """From windows and a split to a fitted model."""
 
-_MEMBERS_FILE = "ensemble.json"
-
 
 @dataclass(frozen=True)
 class Network:
-    """The mean of one or more trained transformers of one architecture."""
+    """A trained transformer, or an ensemble of them, as a forecaster."""
 
-    members: tuple[ModelBundle, ...]
-    """Models that differ in their seed alone, at least one."""
-
-    def __post_init__(self) -> None:
-        if not self.members:
-            raise InvalidConfig("an ensemble of no model: expected at least 1")
-        kinds = {measured_as(member.config) for member in self.members}
-        if len(kinds) > 1:
-            raise InvalidConfig(f"an ensemble of {', '.join(sorted(kinds))}: expected one of them")
+    bundle: ModelBundle
+    """The model."""
 
     @property
     def head(self) -> str:
         """What it predicts: regression, quantile, direction or allocation."""
-        return self.members[0].config.head
+        return self.bundle.config.head
 
     @property
     def levels(self) -> tuple[float, ...]:
         """Levels of the quantiles, ascending; empty for the other heads."""
-        config = self.members[0].config
+        config = self.bundle.config
         return tuple(config.head_options.quantiles) if config.head == "quantile" else ()
 
-    def predict(self, frame: WindowFrame, index_N: Positions) -> Predictions:
-        """Return the mean of the members' predictions, of quantiles level by level.
+    @property
+    def prediction_scale(self) -> float:
+        """Root mean square of the predictions over the validation range."""
+        return self.bundle.prediction_scale
 
-        (Mean quantiles: Lichtendahl, Grushka-Cockayne and Winkler 2013, Is It Better to Average
-        Probabilities or Quantiles?)
+    def predict(self, frame: WindowFrame, index_N: Positions) -> Predictions:
+        """Return predictions for windows of a frame.
 
         Parameters
         ----------
@@ -78,9 +69,9 @@ class Network:
         Raises
         ------
         BundleMismatch
-            If the frame has other symbols, features or another horizon than the members.
+            If the frame has other symbols, features or another horizon than the model.
         """
-        bundle = self.members[0]
+        bundle = self.bundle
         interval = frame.interval.value
         inputs = (frame.symbols, frame.features, interval, bundle.lookback, frame.horizon)
         if not bundle.serves(*inputs) or bundle.lookback > frame.lookback:
@@ -89,36 +80,11 @@ class Network:
                 f"{bundle.lookback} bars; the windows have {', '.join(frame.symbols)}, "
                 f"{frame.horizon} and {frame.lookback}"
             )
-        told = [predict_windows(frame, member, index_N) for member in self.members]
-        quantiles = [one.quantiles_NSQ for one in told if one.quantiles_NSQ is not None]
-        return Predictions(
-            np.mean([one.value_NS for one in told], axis=0),
-            np.mean(quantiles, axis=0) if quantiles else None,
-        )
+        return predict_windows(frame, bundle, index_N)
 
     def save(self, folder: Path) -> None:
-        """Write it into an existing folder, each member into one of its own."""
-        text = json.dumps({"members": len(self.members)})
-        (folder / _MEMBERS_FILE).write_text(text + "\n", encoding="utf-8")
-        for number, member in enumerate(self.members):
-            (folder / f"member-{number}").mkdir()
-            member.save(folder / f"member-{number}")
-
-    @classmethod
-    def load(cls, folder: Path) -> "Network":
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        BundleMismatch
-            If the folder holds no such model.
-        """
-        try:
-            values = json.loads((folder / _MEMBERS_FILE).read_text(encoding="utf-8"))
-            numbers = range(values["members"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BundleMismatch(f"{folder} holds no ensemble: {error}") from error
-        return cls(tuple(ModelBundle.load(folder / f"member-{number}") for number in numbers))
+        """Write it into an existing folder."""
+        self.bundle.save(folder)
 
 
 def load_forecaster(folder: Path) -> Forecaster:
@@ -129,8 +95,8 @@ def load_forecaster(folder: Path) -> Forecaster:
     BundleMismatch
         If there is none.
     """
-    if (folder / _MEMBERS_FILE).is_file():
-        return Network.load(folder)
+    if (folder / BUNDLE_FILE).is_file():
+        return Network(ModelBundle.load(folder))
     return load_baseline(folder)
 
 
@@ -139,7 +105,7 @@ def contenders(
 ) -> Mapping[str, Fit]:
     """Return what fits each model of a list, for one fold.
 
-    The transformer is the ensemble's first member: where both are asked for it is trained once.
+    The transformer is the ensemble's beginning: where both are asked for it is trained once.
 
     Parameters
     ----------
@@ -153,7 +119,8 @@ def contenders(
     Raises
     ------
     InvalidConfig
-        For a name that is unknown or listed twice, and for an ensemble of fewer than 2.
+        For a name that is unknown or listed twice, for an ensemble of fewer than 2, and for one
+        beside a recipe that is no smaller ensemble itself.
     """
     unknown = [name for name in names if name not in CONTENDERS]
     if unknown or not names or len(set(names)) < len(names):
@@ -163,20 +130,35 @@ def contenders(
         )
     if seeds < 2:
         raise InvalidConfig(f"seeds={seeds}: expected an ensemble of at least 2")
-    trained: dict[int, ModelBundle] = {}
+    if ENSEMBLE in names and seeds <= recipe.train.seeds:
+        raise InvalidConfig(
+            f"the recipe {recipe.name!r} is an ensemble of {recipe.train.seeds} itself: expected "
+            f"{TRANSFORMER} without {ENSEMBLE}"
+        )
+    trained: list[ModelBundle] = []
 
     def network(count: int) -> Fit:
         def fit(frame: WindowFrame, split: Split) -> Forecaster:
             _require_apart(frame, split, recipe)
             for number in range(len(trained), count):
-                seeded = recipe.with_training(seed=recipe.train.seed + number)
-                trained[number] = train(frame, split, seeded).bundle
-            return Network(tuple(trained[number] for number in range(count)))
+                seeded = recipe.with_training(seed=recipe.train.seed + number, seeds=1)
+                trained.append(train(frame, split, seeded).bundle)
+            return Network(_joined(frame, split, trained[:count]))
 
         return fit
 
-    networks = {TRANSFORMER: network(1), ENSEMBLE: network(seeds)}
+    networks = {TRANSFORMER: network(recipe.train.seeds), ENSEMBLE: network(seeds)}
     return {name: networks[name] if name in networks else BASELINES[name].fit for name in names}
+
+
+def _joined(frame: WindowFrame, split: Split, members: Sequence[ModelBundle]) -> ModelBundle:
+    """Return one model of members that differ in their seed alone."""
+    if len(members) == 1:
+        return members[0]
+    siblings = tuple(member.weights for member in members[1:])
+    bundle = dataclasses.replace(members[0], siblings=siblings)
+    told_NS = predict_windows(frame, bundle, split.validation_N).value_NS
+    return dataclasses.replace(bundle, prediction_scale=root_mean_square(told_NS))
 
 
 def _require_apart(frame: WindowFrame, split: Split, recipe: Recipe) -> None:

@@ -15,34 +15,21 @@ import numpy.typing as npt
 
 from flash_pipeline.backtest import (
     BacktestResult,
-    Costs,
+    FoldRow,
     Metrics,
-    Prices,
     Report,
     ReportContext,
-    buy_and_hold,
-    simulate,
-    summarise,
+    Trials,
     write_report,
 )
 from flash_pipeline.errors import NotEnoughHistory, SchemaMismatch
-from flash_pipeline.evaluation.measures import (
-    contest_loss,
-    forecast_losses,
-    measured_as,
-    prediction_quality,
-)
-from flash_pipeline.evaluation.quality import mean_by_date
-from flash_pipeline.evaluation.rivals import Rival, no_position, rival_track
-from flash_pipeline.evaluation.tracks import Track, Tracks
-from flash_pipeline.evaluation.trading import (
-    as_live,
-    gross_cap,
-    load_prices,
-    predict_windows,
-    predictions_table,
-    size_positions,
-)
+from flash_pipeline.evaluation.entrants import Contestant, readable, run_model
+from flash_pipeline.evaluation.fitness import misfit, obsolete
+from flash_pipeline.evaluation.rivals import Rival, no_position, rival_track, trade_rival
+from flash_pipeline.evaluation.terms import Terms, open_venue
+from flash_pipeline.evaluation.tracks import Tracks
+from flash_pipeline.evaluation.trading import load_prices, predictions_table
+from flash_pipeline.evaluation.tried import Tried
 from flash_pipeline.market import compact_utc, iso_utc
 from flash_pipeline.storage.files import replacing_file
 from flash_pipeline.storage.klines import KlineStore
@@ -52,22 +39,6 @@ from flash_pipeline.windows.split import Split
 
 _LEAST_HORIZONS = 4
 _LEAST_ANCHORS = 48
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A registered model and how it did over the dates of a contest."""
-
-    version: str
-    """Version in the registry."""
-    head: str
-    """What it predicts; the levels too where these are quantiles."""
-    loss: float
-    """Mean loss over the dates in a unit that models of one head share; lower is better."""
-    quality: dict[str, float]
-    """Rank IC, hit rate and the like; NaN where not defined."""
-    metrics: Metrics
-    """Of the backtest, after costs."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +64,7 @@ class Contest:
     rival: str | None = None
     """Version of the champion that was to be met, comparable or not; None where there was none."""
     champion_unfit: bool = False
-    """Whether there is a champion that cannot predict from these windows at all."""
+    """Whether there is a champion that no configuration of this home can predict with again."""
 
     def save(self, path: Path) -> None:
         """Write the figures as JSON and the tracks as Parquet beside it, each whole or not at all.
@@ -143,38 +114,59 @@ class Contest:
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    """How one contestant did."""
+class Beside:
+    """What a report shows beside the contest."""
 
-    predictions_NS: npt.NDArray[np.float32]
-    result: BacktestResult
-    contestant: Contestant
-    track: Track
+    folds: Sequence[FoldRow] = ()
+    """Of a walk-forward of the recipe."""
+    tried: Tried | None = None
+    """Which other models were tried; None where that is not known: nothing is deflated then."""
+    remarks: tuple[tuple[str, str], ...] = ()
+    """Further rows of the assumptions: a name and a few words each."""
+
+    def trials(self, result: BacktestResult, bars_per_year: float) -> Trials | None:
+        """Return the trials with the judged model's own backtest; None where not known."""
+        return None if self.tried is None else self.tried.with_own(result, bars_per_year)
+
+    @property
+    def rows(self) -> tuple[tuple[str, str], ...]:
+        """All further rows."""
+        told = () if self.tried is None else (("Trials", self.tried.told),)
+        return (*self.remarks, *told)
+
+
+NOTHING_BESIDE = Beside()
+"""No folds, and no other models known."""
 
 
 def evaluate_challenger(
     frame: WindowFrame,
     store: KlineStore,
-    costs: Costs,
+    terms: Terms,
     reports: Path,
     challenger: tuple[str, ModelBundle],
     champion: tuple[str, ModelBundle | UnreadableBundle] | None,
     baselines: Sequence[Rival] = (),
+    *,
+    beside: Beside = NOTHING_BESIDE,
 ) -> tuple[Contest, Report]:
-    """Backtest the challenger, and the champion beside it, and write the challenger's report.
+    """Backtest the challenger, the champion and baselines, and write the challenger's report.
 
     Every date used comes after the last price that touched any model's weights or choice of
     checkpoint (`Provenance.seen_until`), so a model trained on more recent data shortens the
-    contest for all.
+    contest for all. Everyone trades on the same terms.
 
     Parameters
     ----------
+    terms : Terms
+        Costs, account, caps, lots and funding.
     challenger, champion : (version, bundle)
         No champion, or one that predicts something else or cannot be read any more, leaves the
         challenger alone with the baselines.
     baselines : sequence of Rival
-        Simple models, traded at the same costs: see `fit_rivals`. Holding no position is among
-        them in any case.
+        Simple models: see `fit_rivals`. Holding no position is among them in any case.
+    beside : Beside
+        What else the report shows.
 
     Returns
     -------
@@ -188,42 +180,40 @@ def evaluate_challenger(
     NotEnoughHistory
         If fewer than 48 dates, or 4 horizons, follow what the challenger has seen.
     """
-    absent = _unfit(frame, champion)
-    unfit = bool(absent)
-    absent = absent or ("" if champion is not None else "there is no champion yet")
-    rivals = [challenger]
+    unfit, absent = _absent(frame, champion)
+    opponent = None
     if not absent and champion is not None and isinstance(champion[1], ModelBundle):
-        rivals.append((champion[0], champion[1]))
-    seen = [bundle.provenance.seen_until for _, bundle in rivals]
-    simple = [baseline.seen_until for baseline in baselines]
-    index_N = _unseen(frame, max(seen + simple))
-    least = least_dates(frame.horizon)
-    if len(rivals) == 2 and len(index_N) < least:
-        absent = f"fewer than {least} dates follow what both models have seen"
-        rivals, index_N = [challenger], _unseen(frame, max([seen[0], *simple]))
-    if len(index_N) < least:
-        raise NotEnoughHistory(
-            f"{len(index_N)} labelled dates follow what version {challenger[0]} has seen "
-            f"(to {iso_utc(challenger[1].provenance.seen_until)}): expected {least}"
-        )
-    prices = load_prices(frame, store, index_N)
-    mine, *others = [_run(frame, prices, costs, index_N, *rival) for rival in rivals]
-    met = others[0] if others else None
+        opponent = champion[0], champion[1]
+    meeting = _meet(frame, challenger, opponent, baselines)
+    if opponent is not None and meeting.champion is None:
+        absent = f"fewer than {least_dates(frame.horizon)} dates follow what both models have seen"
+    index_N = meeting.index_N
+    venue = open_venue(terms, load_prices(frame, store, index_N))
+    mine = run_model(frame, venue, index_N, *challenger)
+    met = None if meeting.champion is None else run_model(frame, venue, index_N, *meeting.champion)
+    simple = {each.name: trade_rival(each, frame, venue, index_N) for each in meeting.baselines}
     made_at = int(frame.made_at_N[-1])
     report = write_report(
         reports / compact_utc(made_at),
         result=mine.result,
-        benchmark=buy_and_hold(prices, costs),
+        benchmark=venue.buy_and_hold(),
         context=ReportContext(
             interval=frame.interval,
-            costs=costs,
+            costs=terms.costs,
             horizon=frame.horizon,
             model_version=challenger[0],
             synthetic=frame.synthetic,
+            funding=venue.funding.told,
+            account=venue.account,
+            trials=beside.trials(mine.result, frame.interval.bars_per_year),
+            remarks=(*venue.remarks, *meeting.remarks, *beside.rows),
         ),
         predictions=predictions_table(frame, index_N, mine.predictions_NS, challenger[0]),
-        prediction_quality=_readable(mine.contestant, met.contestant if met else None),
+        prediction_quality=readable(mine.contestant, met.contestant if met else None),
+        baselines=simple,
+        folds=beside.folds,
     )
+    tracks = [rival_track(name, frame, index_N, result) for name, result in simple.items()]
     contest = Contest(
         made_at=made_at,
         anchors=len(index_N),
@@ -233,12 +223,7 @@ def evaluate_challenger(
         champion=met.contestant if met else None,
         champion_absent=absent,
         tracks=Tracks(
-            mine.track,
-            met.track if met else None,
-            (
-                no_position(frame, index_N),
-                *(rival_track(each, frame, prices, costs, index_N) for each in baselines),
-            ),
+            mine.track, met.track if met else None, (no_position(frame, index_N), *tracks)
         ),
         rival=champion[0] if champion is not None else None,
         champion_unfit=unfit,
@@ -246,39 +231,41 @@ def evaluate_challenger(
     return contest, report
 
 
-def _run(
+@dataclass(frozen=True)
+class _Meeting:
+    """Who meets the challenger, and on which dates."""
+
+    index_N: npt.NDArray[np.int64]
+    champion: tuple[str, ModelBundle] | None
+    baselines: Sequence[Rival]
+    remarks: tuple[tuple[str, str], ...] = ()
+
+
+def _meet(
     frame: WindowFrame,
-    prices: Prices,
-    costs: Costs,
-    index_N: npt.NDArray[np.int64],
-    version: str,
-    bundle: ModelBundle,
-) -> _Outcome:
-    told = as_live(frame, predict_windows(frame, bundle, index_N), index_N)
-    weights_TS = size_positions(bundle, told)  # the dates are the bars of the prices
-    weights_TS[np.isnan(prices.close_TS)] = 0.0  # before its first close nothing can be held
-    result = simulate(weights_TS, prices, costs, gross_cap=gross_cap(bundle))
-    metrics = summarise(result, frame.interval.bars_per_year)
-    labels_NS = frame.label_NS[index_N].astype(np.float64)
-    losses_NS = forecast_losses(bundle.config, told, labels_NS)
-    unit = measured_as(bundle.config)
-    contestant = Contestant(
-        version=version,
-        head=unit,
-        loss=contest_loss(bundle.config, told, labels_NS, metrics),
-        quality=prediction_quality(bundle.config, told, labels_NS),
-        metrics=metrics,
+    challenger: tuple[str, ModelBundle],
+    champion: tuple[str, ModelBundle] | None,
+    baselines: Sequence[Rival],
+) -> _Meeting:
+    """Let as many compete as leave enough dates: rather no baselines than no champion."""
+    least = least_dates(frame.horizon)
+    own = challenger[1].provenance.seen_until
+    index_N = _unseen(frame, own)
+    for opponent in dict.fromkeys((champion is not None, False)):
+        for simple in (baselines, ()):
+            seen = [own, *(each.seen_until for each in simple)]
+            if opponent and champion is not None:
+                seen.append(champion[1].provenance.seen_until)
+            index_N = _unseen(frame, max(seen))
+            if len(index_N) >= least:
+                few = ", ".join(each.name for each in baselines if not simple)
+                told = f"{few}: fewer than {least} dates follow what they have seen"
+                remarks = (("Baselines left out", told),) if few else ()
+                return _Meeting(index_N, champion if opponent else None, simple, remarks)
+    raise NotEnoughHistory(
+        f"{len(index_N)} labelled dates follow what version {challenger[0]} has seen "
+        f"(to {iso_utc(own)}): expected {least}"
     )
-    track = Track(
-        name=version,
-        symbols=frame.symbols,
-        horizon=frame.horizon,
-        made_at_T=frame.made_at_N[index_N],
-        net_return_T=result.returns_T,
-        loss_T=np.full(len(index_N), np.nan) if losses_NS is None else mean_by_date(losses_NS),
-        measured_as="" if losses_NS is None else unit,
-    )
-    return _Outcome(told.value_NS, result, contestant, track)
 
 
 def least_dates(horizon: int) -> int:
@@ -328,39 +315,15 @@ def _finite(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _unfit(frame: WindowFrame, champion: tuple[str, ModelBundle | UnreadableBundle] | None) -> str:
-    """Say why a champion cannot predict from these windows; empty where it can."""
+def _absent(
+    frame: WindowFrame, champion: tuple[str, ModelBundle | UnreadableBundle] | None
+) -> tuple[bool, str]:
+    """Say whether a champion can never predict here again, and why it does not compete."""
     if champion is None:
-        return ""
+        return False, "there is no champion yet"
     version, bundle = champion
-    if isinstance(bundle, UnreadableBundle):
-        return f"champion {version} cannot be read, {bundle.reason}"
-    if bundle.provenance.synthetic != frame.synthetic:
-        return f"champion {version} was trained on candles of another kind (simulated or real)"
-    serves = bundle.serves(
-        frame.symbols, frame.features, frame.interval.value, bundle.lookback, frame.horizon
-    )
-    if not serves:
-        return f"champion {version} predicts other symbols or another horizon"
-    if bundle.lookback > frame.lookback:
-        return f"champion {version} needs {bundle.lookback} bars, the windows have {frame.lookback}"
-    return ""
-
-
-def _readable(challenger: Contestant, champion: Contestant | None) -> dict[str, float | str | None]:
-    names = {
-        "rank_ic": "Rank IC",
-        "cross_sectional_ic": "Cross-sectional rank IC",
-        "hit_rate": "Hit rate of predictions",
-        "r2_against_zero": "R² against the zero forecast",
-        "coverage": "Share of returns between the outer quantiles",
-    }
-    rows: dict[str, float | str | None] = {
-        names[name]: value if np.isfinite(value) else None
-        for name, value in challenger.quality.items()
-    }
-    rows[f"Loss ({challenger.head})"] = challenger.loss
-    if champion is not None:
-        rows[f"Loss of champion, version {champion.version}"] = champion.loss
-        rows["Net return of the champion, same dates"] = champion.metrics.total_return_fraction
-    return rows
+    why = obsolete(bundle, frame)
+    if why or isinstance(bundle, UnreadableBundle):
+        return True, f"champion {version} {why}"
+    why = misfit(bundle, frame)
+    return False, f"champion {version} {why}" if why else ""

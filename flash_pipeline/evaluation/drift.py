@@ -3,6 +3,7 @@
 Shape letters: T bars, S symbols, F features.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +20,16 @@ MODERATE, SHIFTED = 0.1, 0.25
 """From these values on a population is said to have shifted somewhat, or much. (Siddiqi 2006,
 Credit Risk Scorecards, chapter 10.)"""
 
+BROKEN = 5.0
+"""From this value on a single feature is worth a warning."""
+
 RECENT_BARS = 720
 """Newest bars that are compared, unless asked otherwise: 30 days of hours."""
 
 _BINS = 10
 _LEAST_BARS = 10 * _BINS
 _USUAL = 0.95
+_BEYOND = 1.5
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class FeatureDrift:
     """Population stability index of the recent bars; NaN where the feature is not known."""
     usual: float
     """95 % quantile of the same over stretches of the training range that are as long."""
+    stretches: tuple[float, ...] = ()
+    """The same of each of these stretches, oldest first; NaN where the feature is not known."""
 
     @property
     def verdict(self) -> str:
@@ -144,12 +151,48 @@ def feature_drift(
     )
 
 
+def drift_warnings(drifts: Sequence[FeatureDrift]) -> list[str]:
+    """Say what a person should look at, one sentence each; empty where there is nothing.
+
+    The inputs as a whole have moved where the mean index of all features is at least 0.25 and half
+    as large again as in any stretch of the training range. Single features do not count by that:
+    among twenty-five, some are beyond their usual range in four weeks of five on real candles,
+    volatility above all, while the mean is in one of five. A feature with an index of 5 counts by
+    itself: no real market has shown that, a broken column does.
+    """
+    known = [each for each in drifts if np.isfinite(each.psi)]
+    broken = [each for each in known if each.psi >= BROKEN]
+    warnings = [
+        f"{each.feature} of {each.symbol} has a stability index of {each.psi:.2f}: expected below "
+        f"{BROKEN:g}, is the column broken?"
+        for each in broken
+    ]
+    if not known:
+        return warnings
+    mean = float(np.mean([each.psi for each in known]))
+    usual = max(_means([each.stretches for each in known]), default=0.0)
+    if mean >= SHIFTED and mean > _BEYOND * usual:
+        worst = sorted(known, key=lambda each: -each.psi)[:3]
+        names = ", ".join(f"{each.feature} of {each.symbol} {each.psi:.2f}" for each in worst)
+        warnings.append(
+            f"the mean stability index of {len(known)} features is {mean:.2f}, at most "
+            f"{usual:.2f} in the training range: most in {names}"
+        )
+    return warnings
+
+
+def _means(stretches: Sequence[Sequence[float]]) -> list[float]:
+    """Return the mean over the features of each stretch; those that no feature knows left out."""
+    by_stretch = [[v for v in each if np.isfinite(v)] for each in zip(*stretches, strict=True)]
+    return [float(np.mean(each)) for each in by_stretch if each]
+
+
 def _drift(symbol: str, feature: str, train_T: Floats, recent_T: Floats) -> FeatureDrift:
     length = len(recent_T)
-    stretches = [
+    stretches = tuple(
         psi(train_T, train_T[start : start + length])
         for start in range(0, len(train_T) - length + 1, length)
-    ]
+    )
     known = [value for value in stretches if np.isfinite(value)]
     usual = float(np.quantile(known, _USUAL)) if known else 0.0
-    return FeatureDrift(symbol, feature, psi(train_T, recent_T), usual)
+    return FeatureDrift(symbol, feature, psi(train_T, recent_T), usual, stretches)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from flash_pipeline.errors import BundleMismatch
+from flash_pipeline.evaluation.fitness import misfit, obsolete
 from flash_pipeline.evaluation.trading import predict_windows
 from flash_pipeline.features import FEATURES_TABLE
 from flash_pipeline.market import Interval, iso_utc
@@ -72,27 +73,19 @@ def make_forecast(frame: WindowFrame, version: str, bundle: ModelBundle) -> pa.T
         If the model takes other inputs or predicts another horizon than the windows have, or has
         seen prices that come after them.
     """
-    same = bundle.serves(
-        frame.symbols, frame.features, frame.interval.value, bundle.lookback, frame.horizon
-    )
-    if not same or bundle.lookback > frame.lookback:
+    why = obsolete(bundle, frame) or misfit(bundle, frame)
+    if why:
         raise BundleMismatch(
-            f"champion {version} predicts {', '.join(bundle.symbols)} {bundle.horizon} bars ahead "
-            f"from {bundle.lookback} bars; the windows have {', '.join(frame.symbols)}, "
-            f"{frame.horizon} and {frame.lookback}: promote the challenger with force, or restore "
-            "the configuration"
-        )
-    if bundle.provenance.synthetic != frame.synthetic:
-        raise BundleMismatch(
-            f"champion {version} was trained on candles of another kind (simulated or real): "
-            "use another FLASH_PIPELINE_HOME, or promote the challenger with force"
+            f"champion {version} {why}: restore the configuration, use another "
+            "FLASH_PIPELINE_HOME, or promote the challenger by hand (flash_pipeline promote)"
         )
     made_at = int(frame.made_at_N[-1])
     if made_at < bundle.provenance.seen_until:
         raise BundleMismatch(
             f"champion {version} has seen prices to {iso_utc(bundle.provenance.seen_until)}, the "
             f"newest bar closes at {iso_utc(made_at)}: a forecast of the past would be look-ahead; "
-            "use another FLASH_PIPELINE_HOME for older months, or promote the challenger with force"
+            "use another FLASH_PIPELINE_HOME for older months, or promote the challenger by hand "
+            "(flash_pipeline promote)"
         )
     newest = np.array([len(frame.anchor_N) - 1])
     told = predict_windows(frame, bundle, newest)
@@ -159,6 +152,7 @@ def latest_forecasts(
     connection: "DuckDBPyConnection",
     symbols: Iterable[str] | None = None,
     made_at: int | None = None,
+    version: str | None = None,
 ) -> pa.Table:
     """Return the newest forecast of each symbol, by its instant and then by model version.
 
@@ -168,14 +162,17 @@ def latest_forecasts(
         None for every symbol that has a forecast.
     made_at : int or None
         Only forecasts of this instant, ms since the epoch; None for any.
+    version : str or None
+        Only forecasts of this model version; None for any.
     """
     wanted = list(symbols) if symbols is not None else None
     return connection.sql(
         f"SELECT * FROM {FORECASTS_TABLE} WHERE ($symbols IS NULL OR "
         "list_contains($symbols, symbol)) AND ($made_at IS NULL OR made_at = $made_at) "
+        "AND ($version IS NULL OR model_version = $version) "
         "QUALIFY row_number() OVER (PARTITION BY symbol "
         "ORDER BY made_at DESC, try_cast(model_version AS INTEGER) DESC) = 1 ORDER BY symbol",
-        params={"symbols": wanted, "made_at": made_at},
+        params={"symbols": wanted, "made_at": made_at, "version": version},
     ).to_arrow_table()
 
 

@@ -18,6 +18,7 @@ from flash_pipeline.evaluation.quality import hit_rate, mean_by_date, rank_ic
 from flash_pipeline.evaluation.statistics import Interval as Range
 from flash_pipeline.evaluation.statistics import block_length
 from flash_pipeline.market import Interval
+from flash_pipeline.storage.warehouse import has_table
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -30,6 +31,9 @@ LEVEL = 0.95
 _RESAMPLES = 2000
 _LEAST_BLOCKS = 2
 _SEED = 58
+
+LIVE_TABLE = "live_record"
+"""One row per model version and period, all of it computed from the forecasts."""
 
 LIVE_SCHEMA = pa.schema(
     [
@@ -91,6 +95,23 @@ class Scored:
         rose_NS = np.where(np.isnan(self.realised_NS), np.nan, self.realised_NS > 0)
         return self.prediction_NS - rose_NS
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Rank IC, hit rate, coverage and probability excess over all instants; NaN if not known.
+
+        See `LIVE_SCHEMA`.
+        """
+        return {
+            "rank_ic": rank_ic(self.prediction_NS, self.realised_NS),
+            "hit_rate": hit_rate(self.signal_NS, self.realised_NS),
+            "coverage": _mean(self.inside_NS),
+            "probability_excess": _mean(self.excess_NS),
+        }
+
+    def newest(self, dates: int) -> "Scored":
+        """Return the newest instants, so many at most."""
+        return self.within(np.arange(len(self.made_at_N)) >= len(self.made_at_N) - dates)
+
     def within(self, chosen_N: npt.NDArray[np.bool_]) -> "Scored":
         """Return some of the instants."""
         return Scored(
@@ -134,10 +155,7 @@ def scored_forecasts(
     version : str or None
         That version alone; None for all.
     """
-    present = connection.execute(
-        "SELECT count(*) FROM information_schema.tables WHERE table_name = ?", [FORECASTS_TABLE]
-    ).fetchall()
-    if not present[0][0]:
+    if not has_table(connection, FORECASTS_TABLE):
         return []
     rows = connection.sql(
         f"SELECT * FROM {FORECASTS_TABLE} WHERE realised IS NOT NULL AND interval = $interval "
@@ -179,6 +197,18 @@ def backtest_forecasts(predictions: pa.Table, head: str, horizon: int) -> Scored
     return _scored(version, head, horizon, frame.to_pandas())
 
 
+def record_live(connection: "DuckDBPyConnection", interval: Interval) -> pa.Table:
+    """Bring the table of the live record in line with the forecasts; return it.
+
+    It is made anew, so a repetition changes nothing.
+    """
+    record = live_record(connection, interval)
+    connection.register("new_record", record)
+    connection.execute(f"CREATE OR REPLACE TABLE {LIVE_TABLE} AS FROM new_record")
+    connection.unregister("new_record")
+    return record
+
+
 def live_record(
     connection: "DuckDBPyConnection", interval: Interval, *, period_bars: int = 168
 ) -> pa.Table:
@@ -203,14 +233,14 @@ def live_record(
                     "horizon": part.horizon,
                     "period_start": int(period) * step,
                     "forecasts": int(np.isfinite(part.prediction_NS).sum()),
-                    **{name: _known(value) for name, value in _figures(part).items()},
+                    **{name: _known(value) for name, value in part.figures.items()},
                     "expected_coverage": _known(part.expected_coverage),
                 }
             )
     return pa.Table.from_pylist(rows, schema=LIVE_SCHEMA)
 
 
-def check_live(live: Scored, backtest: Scored, *, level: float = LEVEL) -> LiveCheck:
+def check_live(live: Scored, backtest: Scored | None, *, level: float = LEVEL) -> LiveCheck:
     """Compare a model's live record with its backtest.
 
     Rank IC and hit rate: as many dates as are live are drawn from the backtest in blocks of two
@@ -222,7 +252,7 @@ def check_live(live: Scored, backtest: Scored, *, level: float = LEVEL) -> LiveC
     Parameters
     ----------
     live, backtest : Scored
-        Of one model version.
+        Of one model version; without a backtest only calibration is checked.
     level : float
         Share of samples within the range, between 0 and 1.
 
@@ -232,15 +262,15 @@ def check_live(live: Scored, backtest: Scored, *, level: float = LEVEL) -> LiveC
         Without a warning where fewer than two blocks of dates are scored: that is too early.
     """
     dates = len(live.made_at_N)
-    figures = _figures(live)
+    figures = live.figures
     block = block_length(live.horizon, dates)
     if dates < _LEAST_BLOCKS * block:
         return LiveCheck(dates, figures, {}, ())
-    promised = _dated(backtest)
+    promised = {} if backtest is None else _dated(backtest)
     expected = {
-        name: _range(promised[name], dates, level, live.horizon)
-        for name in ("rank_ic", "hit_rate")
-        if np.isfinite(promised[name]).any() and np.isfinite(figures[name])
+        name: _range(values_N, dates, level, live.horizon)
+        for name, values_N in promised.items()
+        if np.isfinite(values_N).any() and np.isfinite(figures[name])
     }
     calibration = {
         "coverage": mean_by_date(live.inside_NS),
@@ -291,15 +321,6 @@ def _scored(version: str, head: str, horizon: int, rows: pd.DataFrame) -> Scored
     return Scored(
         version, head, horizon, made_at_N, prediction_NS, realised_NS, inside_NS, expected
     )
-
-
-def _figures(scored: Scored) -> dict[str, float]:
-    return {
-        "rank_ic": rank_ic(scored.prediction_NS, scored.realised_NS),
-        "hit_rate": hit_rate(scored.signal_NS, scored.realised_NS),
-        "coverage": _mean(scored.inside_NS),
-        "probability_excess": _mean(scored.excess_NS),
-    }
 
 
 def _dated(scored: Scored) -> dict[str, Floats]:

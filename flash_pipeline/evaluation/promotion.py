@@ -44,6 +44,9 @@ class History:
 NO_HISTORY = History()
 """Of a project that has not decided anything yet."""
 
+BY_HAND = "promote it by hand if wanted (flash_pipeline promote)"
+"""What a person may do about a refusal: it materializes `champion` with `force`."""
+
 DEFAULT_RULES = GateRules()
 """What it takes to be promoted unless a caller says otherwise."""
 
@@ -58,9 +61,10 @@ def decide_promotion(
 ) -> Decision:
     """Decide by the contest: a champion is replaced only by a better one on the same dates.
 
-    Better is what `evaluation.gate` favours. A champion that cannot predict from the windows at
-    all, since the configuration or the format of bundles has changed, is replaced unmeasured:
-    there would be no forecast otherwise.
+    Better is what `evaluation.gate` favours. A champion of other symbols, another horizon, another
+    interval or a longer lookback cannot be compared, so it stays until a person says otherwise.
+    One that no configuration can predict with again (of an older format, or trained on the other
+    kind of candles) is replaced unmeasured: there would be no forecast otherwise.
 
     Parameters
     ----------
@@ -92,17 +96,16 @@ def decide_promotion(
             f"{champion_version} now: materialize backtest_report again",
         )
     if contest.champion_unfit:
-        return Decision(True, f"{contest.champion_absent}: it cannot predict from these windows")
+        return Decision(True, f"{contest.champion_absent}: it cannot be used any more")
     if contest.champion is None:
         return Decision(
             False,
-            f"not comparable: {contest.champion_absent}; promote by hand with force if wanted",
+            f"not comparable: {contest.champion_absent}; {BY_HAND}",
         )
     if challenger.version in history.withdrawn:
         return Decision(
             False,
-            f"version {challenger.version} was rolled back from: promote by hand with force if "
-            "wanted",
+            f"version {challenger.version} was rolled back from; {BY_HAND}",
         )
     return _by_the_gate(contest, rules, history)
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from flash_pipeline.errors import ModelNotRegistered
-from flash_pipeline.evaluation.contest import Contest, Contestant
+from flash_pipeline.evaluation.contest import Contest
+from flash_pipeline.evaluation.entrants import Contestant
 from flash_pipeline.evaluation.gate import HeldContest
 from flash_pipeline.evaluation.promotion import Decision, History
-from flash_pipeline.storage.warehouse import transaction
+from flash_pipeline.storage.warehouse import has_table, transaction
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -26,27 +27,57 @@ PROMOTIONS_TABLE = "promotions"
 
 PROMOTED, REFUSED, ROLLED_BACK = "promoted", "refused", "rolled back"
 
-_CREATE_SQL = f"""
-    CREATE TABLE IF NOT EXISTS {PROMOTIONS_TABLE} (
-        number INTEGER NOT NULL,         -- 1, 2, 3 in the order of the decisions
-        decided_at BIGINT NOT NULL,      -- ms since the epoch, UTC
-        who VARCHAR NOT NULL,            -- person, or the run that decided
-        action VARCHAR NOT NULL,         -- promoted, refused or rolled back
-        challenger VARCHAR NOT NULL,     -- version asked about; of a rollback the restored one
-        champion VARCHAR,                -- version that held the alias before; null: none
-        forced BOOLEAN NOT NULL,         -- whether a person overrode the comparison
-        reason VARCHAR NOT NULL,
-        made_at BIGINT,                  -- newest bar of the contest; null without one
-        first_made_at BIGINT,            -- dates of the contest, ms since the epoch
-        last_made_at BIGINT,
-        dates INTEGER,
-        level DOUBLE NOT NULL,           -- spent by the comparison; 0 where none was made
-        net_return_difference DOUBLE,    -- per bar, challenger less champion
-        lower DOUBLE,                    -- its one-sided lower bound at the level
-        p_value DOUBLE,
-        figures VARCHAR NOT NULL         -- JSON: both contestants, every comparison
+PROMOTIONS_SCHEMA = pa.schema(
+    [
+        pa.field("number", pa.int32(), nullable=False),
+        pa.field("decided_at", pa.int64(), nullable=False),
+        pa.field("who", pa.string(), nullable=False),
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("challenger", pa.string(), nullable=False),
+        pa.field("champion", pa.string()),
+        pa.field("forced", pa.bool_(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("made_at", pa.int64()),
+        pa.field("first_made_at", pa.int64()),
+        pa.field("last_made_at", pa.int64()),
+        pa.field("dates", pa.int32()),
+        pa.field("level", pa.float64(), nullable=False),
+        pa.field("net_return_difference", pa.float64()),
+        pa.field("lower", pa.float64()),
+        pa.field("p_value", pa.float64()),
+        pa.field("figures", pa.string(), nullable=False),
+    ],
+    metadata={
+        "number": "1, 2, 3 in the order of the decisions",
+        "decided_at": "ms since the epoch, UTC",
+        "who": "person, or the run that decided",
+        "action": f"{PROMOTED}, {REFUSED} or {ROLLED_BACK}",
+        "challenger": "version asked about; of a rollback the restored one",
+        "champion": "version that held the alias before; null: none",
+        "forced": "whether a person overrode the comparison",
+        "made_at": "newest bar of the contest, ms since the epoch, UTC; null without one",
+        "first_made_at, last_made_at": "dates of the contest, ms since the epoch, UTC",
+        "dates": "how many dates the contest has",
+        "level": "spent by the comparison; 0 where none was made",
+        "net_return_difference": "per bar, challenger less champion",
+        "lower": "its one-sided lower bound at the level",
+        "p_value": "probability of so large a difference between two that are equally good",
+        "figures": "JSON: both contestants, every comparison",
+    },
+)
+"""Columns of the log."""
+
+_SQL_TYPES = {"int32": "INTEGER", "int64": "BIGINT", "string": "VARCHAR", "bool": "BOOLEAN"}
+
+_CREATE_SQL = (
+    f"CREATE TABLE IF NOT EXISTS {PROMOTIONS_TABLE} ("
+    + ", ".join(
+        f"{each.name} {_SQL_TYPES.get(str(each.type), str(each.type))}"
+        f"{'' if each.nullable else ' NOT NULL'}"
+        for each in PROMOTIONS_SCHEMA
     )
-"""
+    + ")"
+)
 
 
 def record_decision(
@@ -144,10 +175,18 @@ def settle(
     return added
 
 
-def read_promotions(connection: "DuckDBPyConnection") -> pa.Table:
-    """Return the whole log, oldest first; no rows before the first decision."""
-    connection.execute(_CREATE_SQL)
-    return connection.sql(f"FROM {PROMOTIONS_TABLE} ORDER BY number").to_arrow_table()
+def read_promotions(connection: "DuckDBPyConnection", last: int | None = None) -> pa.Table:
+    """Return the log, oldest first, as `PROMOTIONS_SCHEMA`; no rows before the first decision.
+
+    The connection may be read-only.
+
+    Parameters
+    ----------
+    last : int or None
+        Newest rows only, at least 1; None for all of them.
+    """
+    columns = ", ".join(PROMOTIONS_SCHEMA.names)
+    return _rows(connection, columns, last).cast(PROMOTIONS_SCHEMA)
 
 
 def read_history(connection: "DuckDBPyConnection", contest: Contest) -> History:
@@ -155,7 +194,10 @@ def read_history(connection: "DuckDBPyConnection", contest: Contest) -> History:
 
     The contest itself, decided before, does not count: a repeated decision is the same.
     """
-    rows = read_promotions(connection).to_pylist()
+    rows = _rows(
+        connection,
+        "action, made_at, challenger, champion, first_made_at, last_made_at, level",
+    ).to_pylist()
     mine = (contest.made_at, contest.challenger.version, contest.rival)
     held = tuple(
         HeldContest(row["first_made_at"], row["last_made_at"], row["level"])
@@ -209,7 +251,7 @@ def roll_back(
     from flash_pipeline.training.tracking import CHAMPION
 
     present = registry.require(CHAMPION).version
-    previous = _predecessor(read_promotions(connection).to_pylist(), present)
+    previous = _predecessor(_rows(connection, "action, challenger, champion").to_pylist(), present)
     restored = registry.version(previous)
     restored.bundle.build()
     words = f"rolled back from version {present} to version {previous}"
@@ -253,6 +295,17 @@ def _predecessor(rows: list[dict[str, Any]], present: str) -> str:
     if len(reigns) < 2:
         raise ModelNotRegistered(f"champion {present} had no predecessor to roll back to")
     return reigns[-2]
+
+
+def _rows(connection: "DuckDBPyConnection", columns: str, last: int | None = None) -> pa.Table:
+    if not has_table(connection, PROMOTIONS_TABLE):
+        names = columns.split(", ")
+        return pa.schema([PROMOTIONS_SCHEMA.field(name) for name in names]).empty_table()
+    return connection.sql(
+        f"SELECT {columns} FROM (FROM {PROMOTIONS_TABLE} ORDER BY number DESC LIMIT $last) "
+        "ORDER BY number",
+        params={"last": last},
+    ).to_arrow_table()
 
 
 def _insert(connection: "DuckDBPyConnection", row: dict[str, Any]) -> None:

@@ -3,14 +3,15 @@
 Shape letters: N anchors, T bars, S symbols.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from flash_pipeline.backtest import Costs, Prices, hold_cohorts, regression_weights, simulate
-from flash_pipeline.errors import InvalidConfig
+from flash_pipeline.backtest import BacktestResult, hold_cohorts, regression_weights
+from flash_pipeline.errors import InvalidConfig, ModelError
+from flash_pipeline.evaluation.terms import Venue
 from flash_pipeline.evaluation.tracks import Track
 from flash_pipeline.evaluation.trading import as_live
 from flash_pipeline.training.baselines import BASELINES, Baseline
@@ -35,8 +36,25 @@ class Rival:
     """End of the last label that it was fitted or chosen on, ms since the epoch."""
 
 
-def fit_rivals(frame: WindowFrame, split: Split, names: Sequence[str]) -> tuple[Rival, ...]:
+@dataclass(frozen=True)
+class Field:
+    """The baselines that could be fitted, and the others."""
+
+    rivals: tuple[Rival, ...] = ()
+    """Fitted, in the order asked for."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Why a baseline is not among them, by name."""
+
+    @property
+    def remarks(self) -> tuple[tuple[str, str], ...]:
+        """The others, as rows of a report's assumptions."""
+        return tuple((f"No baseline {name}", reason) for name, reason in self.absent.items())
+
+
+def fit_rivals(frame: WindowFrame, split: Split, names: Sequence[str]) -> Field:
     """Fit baselines on the training and validation ranges that the challenger had.
+
+    One that cannot be fitted here, as without the library that it needs, is left out.
 
     Parameters
     ----------
@@ -54,29 +72,27 @@ def fit_rivals(frame: WindowFrame, split: Split, names: Sequence[str]) -> tuple[
             f"baselines {', '.join(unknown)} are unknown: expected some of {', '.join(BASELINES)}"
         )
     seen_until = int(frame.label_end_N[split.validation_N[-1]])
-    rivals = []
-    for name in names:
-        model = BASELINES[name].fit(frame, split)
+    rivals, absent = [], {}
+    for name in dict.fromkeys(names):
+        try:
+            model = BASELINES[name].fit(frame, split)
+        except ModelError as error:
+            absent[name] = str(error)
+            continue
         told_NS = model.predict(frame, split.validation_N).value_NS.astype(np.float64)
         scale = float(np.sqrt(np.mean(told_NS**2)))
         rivals.append(Rival(name, model, scale, seen_until))
-    return tuple(rivals)
+    return Field(tuple(rivals), absent)
 
 
-def rival_track(
-    rival: Rival,
-    frame: WindowFrame,
-    prices: Prices,
-    costs: Costs,
-    index_N: npt.NDArray[np.int64],
-) -> Track:
-    """Return what a baseline earned over the dates of a contest, sized as a regression is.
-
-    Its losses are left out: the gate compares a challenger's with the champion's alone.
+def trade_rival(
+    rival: Rival, frame: WindowFrame, venue: Venue, index_N: npt.NDArray[np.int64]
+) -> BacktestResult:
+    """Simulate a baseline over the dates of a contest, sized as a regression is.
 
     Parameters
     ----------
-    prices : Prices
+    venue : Venue
         Of the bars of the dates.
     index_N : array
         Positions of the dates' windows.
@@ -86,9 +102,17 @@ def rival_track(
     if rival.scale > 0:
         wide_TS = told.value_NS.astype(np.float64)
         weights_TS = hold_cohorts(regression_weights(wide_TS, rival.scale), frame.horizon)
-    weights_TS[np.isnan(prices.close_TS)] = 0.0
-    result = simulate(weights_TS, prices, costs)
-    return _without_losses(rival.name, frame, index_N, result.returns_T)
+    return venue.trade(weights_TS)
+
+
+def rival_track(
+    name: str, frame: WindowFrame, index_N: npt.NDArray[np.int64], result: BacktestResult
+) -> Track:
+    """Return what a baseline earned over the dates of a contest.
+
+    Its losses are left out: the gate compares a challenger's with the champion's alone.
+    """
+    return _without_losses(name, frame, index_N, result.returns_T)
 
 
 def no_position(frame: WindowFrame, index_N: npt.NDArray[np.int64]) -> Track:

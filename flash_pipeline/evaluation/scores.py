@@ -163,6 +163,14 @@ def measure(outcome: Outcome, horizon: int, weights_RN: Counts | None) -> dict[s
     return found
 
 
+def rank_ic(outcome: Outcome, horizon: int, *, draws: int = DRAWS, seed: int = 58) -> Interval:
+    """Return the rank IC of an outcome alone, with its interval: see `score`."""
+    dates = len(outcome.made_at_N)
+    weights_RN = _weights(dates, block_length(horizon, dates), draws, seed)
+    columns_NC = _rank_columns(outcome.prediction_NS, outcome.label_NS)
+    return bootstrap(columns_NC, _mean_correlation, weights_RN)
+
+
 def flat_predictions(table: pa.Table) -> dict[str, list[str]]:
     """Return the symbols for which a model says nearly the same at all dates, by model.
 

@@ -3,6 +3,7 @@
 Shape letters: N anchors, T bars, S symbols.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +17,10 @@ from flash_pipeline.backtest import (
     hold_cohorts,
     quantile_weights,
     regression_weights,
+    turnover_from_volume,
 )
 from flash_pipeline.market import Month
+from flash_pipeline.storage.funding import FundingStore
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.passes import pass_size
@@ -102,22 +105,46 @@ def gross_cap(bundle: ModelBundle) -> float:
 
 
 def load_prices(frame: WindowFrame, store: KlineStore, index_N: npt.NDArray[np.int64]) -> Prices:
-    """Return opens and closes of the bars from the first anchor to the last, by time."""
+    """Return the bars from the first anchor to the last, by time, holes carried forward.
+
+    The turnover of a candle that comes without one is estimated from its volume.
+    """
     start_T = np.arange(
         frame.anchor_N[index_N[0]],
         frame.anchor_N[index_N[-1]] + 1,
         frame.interval.milliseconds,
     )
     first, last = Month.containing(int(start_T[0])), Month.containing(int(start_T[-1]))
-    open_TS = np.full((len(start_T), len(frame.symbols)), np.nan)
-    close_TS = np.full_like(open_TS, np.nan)
+    shape = (len(start_T), len(frame.symbols))
+    bars = {name: np.full(shape, np.nan) for name in ("open", "close", "low", "high", "turnover")}
     for s, symbol in enumerate(frame.symbols):
         candles = store.read(symbol, first, last)
-        row = (candles["start_time"].to_numpy() - start_T[0]) // frame.interval.milliseconds
-        inside = (row >= 0) & (row < len(start_T))
-        open_TS[row[inside], s] = candles["open"].to_numpy()[inside]
-        close_TS[row[inside], s] = candles["close"].to_numpy()[inside]
-    return Prices(start_T, open_TS, close_TS, frame.symbols).carried_forward()
+        row_M = (candles["start_time"].to_numpy() - start_T[0]) // frame.interval.milliseconds
+        inside_M = (row_M >= 0) & (row_M < len(start_T))
+        for name, laid_TS in bars.items():
+            value_M = _turnover(candles) if name == "turnover" else candles[name].to_numpy()
+            laid_TS[row_M[inside_M], s] = value_M[inside_M]
+    laid = {f"{name}_TS": laid_TS for name, laid_TS in bars.items()}
+    return Prices(start_T, symbols=frame.symbols, **laid).carried_forward()
+
+
+def _turnover(candles: pa.Table) -> Floats:
+    """Return the quote coin traded in each candle."""
+    stored = candles["turnover"]
+    known: Floats = stored.to_numpy(zero_copy_only=False).astype(np.float64)
+    if stored.null_count == 0:
+        return known
+    parts = (candles[name].to_numpy() for name in ("volume", "low", "high", "close"))
+    return np.where(np.isfinite(known), known, turnover_from_volume(*parts))
+
+
+def load_funding(store: FundingStore, symbols: Sequence[str]) -> pa.Table:
+    """Return the stored settlements as `known_funding` takes them, those of each symbol in turn."""
+    parts = []
+    for symbol in symbols:
+        own = store.read_all(symbol)
+        parts.append(own.add_column(0, "symbol", pa.array([symbol] * own.num_rows, pa.string())))
+    return pa.concat_tables(parts).replace_schema_metadata()
 
 
 def predictions_table(

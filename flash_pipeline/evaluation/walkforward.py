@@ -69,6 +69,9 @@ class WalkForwardMeta:
     """Order of the symbols."""
     levels: Mapping[str, tuple[float, float]]
     """Levels of `lower` and `upper`, of each model that has them."""
+    scales: Mapping[str, tuple[float, ...]]
+    """Root mean square of the predictions over each fold's validation range, of each model that
+    has it: positions are sized by it. See `ModelBundle.prediction_scale`."""
     folds: tuple[Mapping[str, Any], ...]
     """Of each fold its number and its ranges in absolute dates: see `Fold.to_dict`."""
 
@@ -118,6 +121,11 @@ def run_fold(frame: WindowFrame, fold: Fold, recipe: Recipe, names: Sequence[str
         recipe=recipe.fingerprint(frame.snapshot),
         symbols=frame.symbols,
         levels={name: pair for name, model in models.items() for pair in _outer(model)},
+        scales={
+            name: (model.prediction_scale,)
+            for name, model in models.items()
+            if isinstance(model, Network)
+        },
         folds=(fold.to_dict(frame),),
     )
     return FoldRun(_described(pa.concat_tables(tables), meta), models, seconds)
@@ -151,7 +159,11 @@ def join_folds(paths: Sequence[Path], path: Path) -> pa.Table:
     _require_one_run(paths, tables, metas)
     order = np.argsort([meta.folds[0]["fold"] for meta in metas])
     folds = tuple(fold for place in order for fold in metas[place].folds)
-    meta = dataclasses.replace(metas[0], folds=folds)
+    scales = {
+        name: tuple(scale for place in order for scale in metas[place].scales[name])
+        for name in metas[0].scales
+    }
+    meta = dataclasses.replace(metas[0], folds=folds, scales=scales)
     bare = [tables[place].replace_schema_metadata(None) for place in order]
     joined = _described(pa.concat_tables(bare), meta)
     write_parquet(joined, path)
@@ -170,13 +182,14 @@ def add_models(table: pa.Table, other: pa.Table) -> pa.Table:
         If the windows or the folds differ, or a model is in both.
     """
     metas = [describe_predictions(one) for one in (table, other)]
-    same = [dataclasses.replace(meta, recipe="", levels={}) for meta in metas]
+    same = [dataclasses.replace(meta, recipe="", levels={}, scales={}) for meta in metas]
     if same[0] != same[1]:
         raise SchemaMismatch("the predictions are of other windows or folds: expected the same")
     twice = sorted(set(_models(table)) & set(_models(other)))
     if twice:
         raise SchemaMismatch(f"both have predictions of {', '.join(twice)}: expected other models")
-    meta = dataclasses.replace(metas[0], levels={**metas[0].levels, **metas[1].levels})
+    levels, scales = ({**a, **b} for a, b in zip(*map(_by_model, metas), strict=True))
+    meta = dataclasses.replace(metas[0], levels=levels, scales=scales)
     joined = pa.concat_tables([one.replace_schema_metadata(None) for one in (table, other)])
     return _described(joined.sort_by([("fold", "ascending")]), meta)
 
@@ -218,8 +231,23 @@ def describe_predictions(table: pa.Table) -> WalkForwardMeta:
             **values,
             "symbols": tuple(values["symbols"]),
             "levels": {name: tuple(pair) for name, pair in values["levels"].items()},
+            "scales": {name: tuple(each) for name, each in values["scales"].items()},
             "folds": tuple(values["folds"]),
         }
+    )
+
+
+def is_of(path: Path, frame: WindowFrame, fold: Fold, recipe: Recipe, names: Sequence[str]) -> bool:
+    """Say whether a file holds the predictions of exactly this fold, recipe and models."""
+    try:
+        table = read_predictions(path)
+    except (NotEnoughHistory, SchemaMismatch):
+        return False
+    meta = describe_predictions(table)
+    return (
+        meta.recipe == recipe.fingerprint(frame.snapshot)
+        and meta.folds == (fold.to_dict(frame),)
+        and _models(table) == sorted(names)
     )
 
 
@@ -274,9 +302,9 @@ def _require_one_run(
 ) -> None:
     if not paths:
         raise NotEnoughHistory("no folds to join: run them first")
-    first = (dataclasses.replace(metas[0], folds=()), _models(tables[0]))
+    first = (_bare(metas[0]), _models(tables[0]))
     for path, table, meta in zip(paths, tables, metas, strict=True):
-        if (dataclasses.replace(meta, folds=()), _models(table)) != first:
+        if (_bare(meta), _models(table)) != first:
             raise SchemaMismatch(
                 f"{path} is of other windows, another recipe or other models than {paths[0]}: "
                 "run the folds of one walk-forward again"
@@ -291,3 +319,12 @@ def _require_one_run(
 
 def _models(table: pa.Table) -> list[str]:
     return sorted(pc.unique(table["model"]).to_pylist())
+
+
+def _bare(meta: WalkForwardMeta) -> WalkForwardMeta:
+    """Return what all folds of a walk-forward have in common."""
+    return dataclasses.replace(meta, folds=(), scales={})
+
+
+def _by_model(meta: WalkForwardMeta) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    return meta.levels, meta.scales

@@ -62,6 +62,14 @@ def transaction(connection: "DuckDBPyConnection") -> Iterator[None]:
     connection.execute("COMMIT")
 
 
+def has_table(connection: "DuckDBPyConnection", name: str) -> bool:
+    """Say whether the warehouse has a table of that name."""
+    found = connection.execute(
+        "SELECT count(*) FROM information_schema.tables WHERE table_name = ?", [name]
+    ).fetchall()
+    return bool(found[0][0])
+
+
 def _connect(path: Path, *, read_only: bool, deadline: float) -> "DuckDBPyConnection":
     # Here and not above: training reads Parquet only, also on machines without DuckDB.
     import duckdb

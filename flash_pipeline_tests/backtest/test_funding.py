@@ -3,7 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flash_pipeline.backtest import Prices, funding_on_bars, simulate
+from flash_pipeline.backtest import Costs, Prices, funding_on_bars, known_funding, simulate
 from flash_pipeline.errors import InvalidInput
 from flash_pipeline_tests.backtest.conftest import FIRST_MS, HOUR_MS
 
@@ -103,3 +103,73 @@ def test_every_recorded_settlement_is_laid_on_an_hour(real_data):
     assert np.count_nonzero(laid_TS) == np.count_nonzero(table["rate"].to_numpy())
     assert laid_TS.sum() == pytest.approx(table["rate"].to_numpy().sum())
     assert set((time_T[laid_TS[:, 0] != 0] // HOUR_MS % 8).tolist()) == {0}
+
+
+def both(first, second):
+    return pa.concat_tables([settled(*first), settled(*second, symbol="ETHUSDT")])
+
+
+def test_known_funding_is_charged_without_a_word_of_doubt(bars):
+    table = settled((0, 0.1), (8, 0.2))
+    known = known_funding(table, bars(10))
+    assert known.told == "charged at settlement"
+    np.testing.assert_array_equal(known.rate_TS, funding_on_bars(table, bars(10)))
+
+
+@pytest.mark.parametrize("table", [settled(), settled((0, 0.1), symbol="XRPUSDT")])
+def test_funding_of_which_nothing_is_stored_is_not_charged_and_told(bars, table):
+    known = known_funding(table, bars(10))
+    assert known.rate_TS is None
+    assert known.told == "not charged: no settlement is stored"
+
+
+def test_past_the_last_settlement_the_last_rate_stands_in_at_the_last_interval(bars):
+    # Every 4 hours, the newest at 4 h; bars to 13 h.
+    known = known_funding(settled((0, 0.1), (4, 0.2)), bars(14))
+    assert np.flatnonzero(known.rate_TS[:, 0]).tolist() == [0, 4, 8, 12]
+    assert known.rate_TS[[8, 12], 0].tolist() == [0.2, 0.2]
+    assert "from 2024-01-01T08:00Z on at each symbol's last settled rate" in known.told
+
+
+def test_newest_bars_before_the_next_settlement_need_no_stand_in(bars):
+    assert known_funding(settled((0, 0.1), (8, 0.2)), bars(16)).told == "charged at settlement"
+
+
+def test_a_lone_settlement_counts_as_of_every_eight_hours(bars):
+    known = known_funding(settled((0, 0.1)), bars(20))
+    assert np.flatnonzero(known.rate_TS[:, 0]).tolist() == [0, 8, 16]
+
+
+def test_bars_before_the_first_settlement_are_free_and_told(bars):
+    known = known_funding(settled((16, 0.1), (24, 0.1)), bars(30))
+    assert not known.rate_TS[:16].any()
+    assert "not charged to BTCUSDT at 16 bars from 2024-01-01T00:00Z" in known.told
+
+
+def test_a_hole_between_settlements_is_free_and_told(bars):
+    known = known_funding(settled((0, 0.1), (8, 0.1), (32, 0.1), (40, 0.1)), bars(45))
+    assert np.flatnonzero(known.rate_TS[:, 0]).tolist() == [0, 8, 32, 40]
+    assert "at 16 bars from 2024-01-01T16:00Z to 2024-01-02T07:00Z: none is stored" in known.told
+
+
+def test_a_symbol_without_funding_is_named_and_the_others_pay(bars):
+    known = known_funding(settled((0, 0.1), (8, 0.1)), bars(10, 2))
+    assert known.told.endswith("not charged to ETHUSDT: none is stored")
+    assert known.rate_TS.sum(axis=0).tolist() == [0.2, 0]
+
+
+def test_each_symbol_has_its_own_last_settlement_and_interval(bars):
+    table = both([(0, 0.1), (8, 0.1)], [(0, 0.3), (1, 0.4)])
+    known = known_funding(table, bars(9, 2))
+    assert np.flatnonzero(known.rate_TS[:, 0]).tolist() == [0, 8]
+    assert np.flatnonzero(known.rate_TS[:, 1]).tolist() == list(range(9))
+
+
+def test_simulating_with_known_funding_never_refuses(bars):
+    known = known_funding(settled((16, 0.1)), bars(40))
+    simulate(np.ones((40, 1)), bars(40), Costs(), funding_TS=known.rate_TS)
+
+
+def test_funding_that_is_left_out_on_purpose_is_told_as_that(bars):
+    known = known_funding(None, bars(10))
+    assert (known.rate_TS, known.told) == (None, "not charged, as asked for")

@@ -76,6 +76,12 @@ def test_an_order_before_any_turnover_is_known_is_refused(traded):
         simulate(targets_TS, traded(40, 3, turnover_TS), LAW)
 
 
+def test_an_infinite_turnover_takes_any_order_without_impact(traded, random_weights):
+    result = simulate(random_weights(40), traded(40, 3, np.inf), LAW)
+    assert result.n_trades > 0
+    assert not result.costs_T.any()
+
+
 def test_prices_without_turnover_are_refused(random_walk):
     with pytest.raises(InvalidInput, match="the prices come without turnover"):
         simulate(np.zeros((10, 3)), random_walk(10), LAW)

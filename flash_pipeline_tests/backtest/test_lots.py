@@ -106,6 +106,9 @@ def test_the_lots_are_taken_from_the_instruments_in_the_order_of_the_prices():
     assert lots.min_notional_S.tolist() == [0.0, 5.0]
     with pytest.raises(InvalidInput, match="no instrument of SOLUSDT"):
         Lots.from_instruments(table, ("BTCUSDT", "SOLUSDT"))
+    free = Lots.from_instruments(table, ("SOLUSDT", "BTCUSDT"), unlisted=True)
+    assert free.qty_step_S.tolist() == [0.0, lots.qty_step_S[1]]
+    assert free.min_notional_S.tolist() == [0.0, 5.0]
 
 
 def test_lots_of_other_symbols_are_refused(random_walk):

@@ -99,7 +99,7 @@ def test_the_page_leads_with_a_verdict_and_states_its_assumptions(tmp_path, argu
         "each with 1/24 of the capital",
         "8,760 bars per year",
         "60 of 60 minutes",
-        "not included",
+        "not charged",
         "at a margin of 0.50% of the notional",
         "model version 7",
         "0.0123",
@@ -117,6 +117,27 @@ def test_baselines_stand_beside_the_strategy(tmp_path, arguments, random_walk, r
     assert labels == ["Strategy", "Buy and hold", "Ridge"]
     numbers = json.loads((tmp_path / "r" / "metrics.json").read_text(encoding="utf-8"))
     assert numbers["baselines"]["Ridge"] == report.baselines["Ridge"].as_json()
+
+
+def test_what_was_charged_and_what_else_holds_is_told(tmp_path, arguments, context):
+    told = replace(
+        context, funding="charged at settlement; not charged to AAPL", remarks=(("Lots", "none"),)
+    )
+    report = write_report(tmp_path / "r", **{**arguments, "context": told})
+    page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    assert "charged at settlement; not charged to AAPL" in page
+    assert ("Lots", "none") in report.assumptions
+    numbers = json.loads((tmp_path / "r" / "metrics.json").read_text(encoding="utf-8"))
+    assert numbers["assumptions"]["remarks"] == {"Lots": "none"}
+
+
+def test_the_figures_hold_the_deflated_sharpe_ratio(tmp_path, arguments, context):
+    untold = write_report(tmp_path / "r", **arguments).figures()
+    assert untold["deflated_sharpe_probability"] is None
+    tried = replace(context, trials=Trials(40, 0.01))
+    report = write_report(tmp_path / "r", **{**arguments, "context": tried})
+    assert report.figures()["deflated_sharpe_probability"] == report.deflated_sharpe
+    assert report.figures()["sharpe_annual"] == report.strategy.sharpe_annual
 
 
 def test_folds_stand_in_a_table_with_their_intervals(tmp_path, arguments):

@@ -8,8 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from flash_pipeline.backtest import Costs
-from flash_pipeline.evaluation import evaluate_challenger
+from flash_pipeline.evaluation import Terms, evaluate_challenger
 from flash_pipeline.features import FEATURE_NAMES, read_features, refresh_features
 from flash_pipeline.market import CANDLE_SCHEMA, Interval, Month
 from flash_pipeline.model import ModelConfig
@@ -162,7 +161,7 @@ def contest(frame, store, tmp_path, monkeypatch):
             return evaluate_challenger(
                 frame,
                 store,
-                Costs(),
+                Terms(),
                 tmp_path / "reports",
                 ("2", challenger),
                 None if champion is None else ("1", champion),

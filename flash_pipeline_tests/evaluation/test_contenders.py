@@ -27,8 +27,9 @@ def fold(frame):
 
 
 @pytest.fixture
-def members(make_bundle):
-    return tuple(make_bundle(seed=seed) for seed in range(3))
+def ensemble(make_bundle):
+    first, *others = (make_bundle(seed=seed) for seed in range(3))
+    return dataclasses.replace(first, siblings=tuple(other.weights for other in others))
 
 
 @pytest.fixture
@@ -36,33 +37,25 @@ def newest(frame):
     return np.arange(len(frame.anchor_N) - 20, len(frame.anchor_N))
 
 
-def test_one_member_predicts_as_the_model_itself(frame, members, newest):
-    told = Network(members[:1]).predict(frame, newest)
-    expected = predict_windows(frame, members[0], newest)
+def test_a_network_predicts_as_its_model(frame, ensemble, newest):
+    told = Network(ensemble).predict(frame, newest)
+    expected = predict_windows(frame, ensemble, newest)
     np.testing.assert_array_equal(told.value_NS, expected.value_NS)
 
 
-def test_an_ensemble_predicts_the_mean_of_its_members(frame, members, newest):
-    told = Network(members).predict(frame, newest).value_NS
-    each = [predict_windows(frame, member, newest).value_NS for member in members]
-    np.testing.assert_allclose(told, np.mean(each, axis=0), rtol=1e-6)
+def test_a_network_tells_its_levels_and_scale(make_bundle):
+    bundle = make_bundle(head="quantile")
+    assert Network(bundle).levels == tuple(bundle.config.head_options.quantiles)
+    assert Network(make_bundle()).levels == ()
+    assert Network(bundle).prediction_scale == bundle.prediction_scale
 
 
-def test_an_ensemble_of_quantiles_is_averaged_level_by_level(frame, make_bundle, newest):
-    members = tuple(make_bundle(seed=seed, head="quantile") for seed in range(2))
-    told = Network(members).predict(frame, newest)
-    each = [predict_windows(frame, member, newest).quantiles_NSQ for member in members]
-    np.testing.assert_allclose(told.quantiles_NSQ, np.mean(each, axis=0), rtol=1e-6)
-    assert (np.diff(told.quantiles_NSQ, axis=-1) >= 0).all()
-    assert Network(members).levels == tuple(members[0].config.head_options.quantiles)
-
-
-def test_an_ensemble_predicts_the_same_from_its_files(frame, members, newest, tmp_path):
-    Network(members).save(tmp_path)
+def test_a_network_predicts_the_same_from_its_files(frame, ensemble, newest, tmp_path):
+    Network(ensemble).save(tmp_path)
     loaded = load_forecaster(tmp_path)
     assert isinstance(loaded, Network)
     np.testing.assert_array_equal(
-        loaded.predict(frame, newest).value_NS, Network(members).predict(frame, newest).value_NS
+        loaded.predict(frame, newest).value_NS, Network(ensemble).predict(frame, newest).value_NS
     )
 
 
@@ -74,23 +67,14 @@ def test_a_baseline_is_loaded_by_the_same_call(frame, fold, tmp_path):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(BundleMismatch, match="holds no baseline"):
         load_forecaster(tmp_path)
-    with pytest.raises(BundleMismatch, match="holds no ensemble"):
-        Network.load(tmp_path)
 
 
-def test_windows_of_another_horizon_or_symbols_are_refused(frame, members, newest):
+def test_windows_of_another_horizon_or_symbols_are_refused(frame, ensemble, newest):
     with pytest.raises(BundleMismatch, match="4 bars ahead from 16 bars; the windows have"):
-        Network(members).predict(dataclasses.replace(frame, horizon=5), newest)
+        Network(ensemble).predict(dataclasses.replace(frame, horizon=5), newest)
     other = dataclasses.replace(frame, symbols=("BTCUSDT", "ETHUSDT", "XRPUSDT"))
     with pytest.raises(BundleMismatch, match="the windows have BTCUSDT, ETHUSDT, XRPUSDT"):
-        Network(members).predict(other, newest)
-
-
-def test_members_that_predict_different_things_are_refused(make_bundle):
-    with pytest.raises(InvalidConfig, match="an ensemble of direction, regression"):
-        Network((make_bundle(), make_bundle(head="direction")))
-    with pytest.raises(InvalidConfig, match="an ensemble of no model"):
-        Network(())
+        Network(ensemble).predict(other, newest)
 
 
 def test_the_transformer_is_the_ensembles_first_member_and_trained_once(
@@ -107,8 +91,27 @@ def test_the_transformer_is_the_ensembles_first_member_and_trained_once(
     alone, together = (fit(frame, fold.split) for fit in fits.values())
     first = tiny_recipe.train.seed
     assert seeds == [first, first + 1]
-    assert len(together.members) == 2
-    assert together.members[0] is alone.members[0]
+    assert len(together.bundle.member_weights) == 2
+    assert together.bundle.weights is alone.bundle.weights
+
+
+def test_an_ensemble_is_what_a_training_of_several_seeds_gives(frame, fold, tiny_recipe):
+    (fit,) = contenders(tiny_recipe, ["ensemble"], seeds=2).values()
+    joined = fit(frame, fold.split).bundle
+    trained = module.train(frame, fold.split, tiny_recipe.with_training(seeds=2)).bundle
+    for one, other in zip(joined.member_weights, trained.member_weights, strict=True):
+        assert all(weight.equal(other[name]) for name, weight in one.items())
+    assert joined.prediction_scale == pytest.approx(trained.prediction_scale, rel=1e-5)
+
+
+def test_a_recipe_of_several_seeds_is_the_transformer_and_no_ensemble_beside_it(
+    frame, fold, tiny_recipe
+):
+    several = tiny_recipe.with_training(seeds=2)
+    (fit,) = contenders(several, ["transformer"]).values()
+    assert len(fit(frame, fold.split).bundle.member_weights) == 2
+    with pytest.raises(InvalidConfig, match="'tiny' is an ensemble of 2 itself"):
+        contenders(several, ["transformer", "ensemble"], seeds=2)
 
 
 def test_every_contender_has_its_fit(tiny_recipe):

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from flash_pipeline.backtest import Costs, simulate
+from flash_pipeline.backtest import simulate
 from flash_pipeline.errors import NotEnoughHistory
 from flash_pipeline.evaluation import (
     Contest,
+    Terms,
     decide_promotion,
     evaluate_challenger,
     make_forecast,
@@ -23,6 +24,7 @@ from flash_pipeline.training.bundle import UnreadableBundle
 
 HOUR_MS = 3_600_000
 FIRST_MS = 1_704_067_200_000
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
 
 def hour(n):
@@ -96,7 +98,7 @@ def test_an_unknown_label_is_null(make_store, make_frame, make_bundle, tmp_path)
     store = make_store(absent={"ETHUSDT": {200}})
     frame = make_frame(store)
     _, report = evaluate_challenger(
-        frame, store, Costs(), tmp_path / "reports", ("1", make_bundle()), None
+        frame, store, Terms(), tmp_path / "reports", ("1", make_bundle()), None
     )
     rows = pq.read_table(report.folder / "predictions.parquet").to_pylist()
     unknown = [(row["made_at"], row["symbol"]) for row in rows if row["label"] is None]
@@ -127,10 +129,10 @@ def meet_with_gaps(make_store, make_frame, constant_long, tmp_path, monkeypatch)
 
     def meet(absent):
         store = make_store(absent=absent)
-        monkeypatch.setattr("flash_pipeline.evaluation.contest.simulate", recording)
+        monkeypatch.setattr("flash_pipeline.evaluation.terms.simulate", recording)
         monkeypatch.setattr("flash_pipeline.backtest.report.four_panel", lambda *_, **__: b"")
         met, report = evaluate_challenger(
-            make_frame(store), store, Costs(), tmp_path / "reports", ("1", constant_long), None
+            make_frame(store), store, Terms(), tmp_path / "reports", ("1", constant_long), None
         )
         rows = pq.read_table(report.folder / "predictions.parquet").to_pylist()
         return met, rows, asked[0]
@@ -244,7 +246,7 @@ def test_a_champion_that_cannot_be_read_is_unfit_and_replaced_with_the_reason(
     monkeypatch.setattr("flash_pipeline.backtest.report.four_panel", lambda *_, **__: b"")
     old = UnreadableBundle("it holds a bundle of format 1: expected 2")
     met, _ = evaluate_challenger(
-        frame, store, Costs(), tmp_path / "reports", ("2", make_bundle()), ("1", old)
+        frame, store, Terms(), tmp_path / "reports", ("2", make_bundle()), ("1", old)
     )
     assert met.champion is None
     assert met.champion_unfit
@@ -279,10 +281,11 @@ def test_without_a_champion_the_challenger_stands_alone(contest, make_bundle):
     ("change", "reason"),
     [
         ({"synthetic": False}, "was trained on candles of another kind"),
-        ({"horizon": 5}, "predicts other symbols or another horizon"),
-        ({"symbols": ("BTCUSDT", "ETHUSDT", "XRPUSDT")}, "predicts other symbols"),
-        ({"interval": "30"}, "predicts other symbols"),
-        ({"lookback": 32}, "needs 32 bars, the windows have 16"),
+        ({"feature_names": ("rsi",)}, "takes the features rsi (the windows: "),
+        ({"horizon": 5}, "predicts 5 bars ahead (the windows: 4)"),
+        ({"symbols": ("BTCUSDT", "ETHUSDT")}, "predicts BTCUSDT, ETHUSDT (the windows: BTCUSDT, "),
+        ({"interval": "30"}, "takes candles of interval 30 (the windows: 60)"),
+        ({"lookback": 32}, "needs 32 bars (the windows: 16)"),
         ({"seen_until": FIRST_MS + 190 * HOUR_MS}, "fewer than 48 dates follow what both"),
     ],
 )
@@ -299,13 +302,19 @@ def test_a_champion_that_cannot_be_compared_is_absent_with_the_reason(
     ("change", "promoted", "reason"),
     [
         ({"synthetic": False}, True, "champion 1 was trained on candles of another kind"),
-        ({"horizon": 5}, True, "champion 1 predicts other symbols or another horizon"),
-        ({"symbols": ("BTCUSDT", "ETHUSDT", "XRPUSDT")}, True, "champion 1 predicts other symbols"),
-        ({"lookback": 32}, True, "champion 1 needs 32 bars, the windows have 16"),
+        ({"feature_names": ("rsi",)}, True, "champion 1 takes the features rsi (the windows: "),
+        ({"horizon": 5}, False, "not comparable: champion 1 predicts 5 bars ahead"),
+        (
+            {"symbols": ("BTCUSDT", "ETHUSDT")},
+            False,
+            "not comparable: champion 1 predicts BTCUSDT, ETHUSDT",
+        ),
+        ({"interval": "30"}, False, "not comparable: champion 1 takes candles of interval 30"),
+        ({"lookback": 32}, False, "not comparable: champion 1 needs 32 bars (the windows: 16)"),
         ({"seen_until": FIRST_MS + 190 * HOUR_MS}, False, "not comparable: fewer than 48 dates"),
     ],
 )
-def test_only_a_champion_that_cannot_predict_from_the_windows_is_replaced_unmeasured(
+def test_only_a_champion_that_can_never_predict_again_is_replaced_unmeasured(
     contest, make_bundle, tmp_path, change, promoted, reason
 ):
     met, _ = contest(make_bundle(), make_bundle(seed=1, **change))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flash_pipeline.errors import InvalidInput, NotEnoughHistory
-from flash_pipeline.evaluation.drift import FeatureDrift, feature_drift, psi
+from flash_pipeline.evaluation.drift import FeatureDrift, drift_warnings, feature_drift, psi
 
 HOUR_MS = 3_600_000
 FIRST_MS = 1_704_067_200_000
@@ -116,3 +116,49 @@ def test_too_few_bars_on_either_side_are_refused(frame, provenance, until):
     late = dataclasses.replace(provenance, train_until=FIRST_MS + until * HOUR_MS)
     with pytest.raises(NotEnoughHistory, match="bars follow the training range"):
         feature_drift(frame, late)
+
+
+def drifts(values, stretches):
+    """Return one feature per value, all of them with the same stretches."""
+    return [
+        FeatureDrift("BTCUSDT", f"f{n}", value, max(stretches), tuple(stretches))
+        for n, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "stretches", "warned"),
+    [
+        ([0.3, 0.3], [0.1, 0.15], True),
+        ([0.2, 0.2], [0.1, 0.1], False),
+        ([0.3, 0.3], [0.1, 0.25], False),
+        ([0.9, 0.0, 0.0, 0.0], [0.1, 0.1], False),
+        ([math.nan, 0.3], [0.1, 0.15], True),
+        ([math.nan], [math.nan], False),
+    ],
+)
+def test_the_inputs_as_a_whole_are_warned_of_when_no_stretch_of_the_training_was_like_it(
+    values, stretches, warned
+):
+    assert bool(drift_warnings(drifts(values, stretches))) is warned
+
+
+def test_the_warning_names_what_has_moved_most():
+    (told,) = drift_warnings(drifts([0.3, 0.9, 0.5, 0.4], [0.1, 0.15]))
+    assert told == (
+        "the mean stability index of 4 features is 0.53, at most 0.15 in the training range: most "
+        "in f1 of BTCUSDT 0.90, f2 of BTCUSDT 0.50, f3 of BTCUSDT 0.40"
+    )
+
+
+def test_one_broken_column_is_warned_of_by_itself():
+    drift = psi(sample(5000), 200 + sample(720, seed=1))
+    (told,) = drift_warnings(drifts([0.0] * 60 + [drift], [0.1]))
+    assert "f60 of BTCUSDT has a stability index of" in told
+    assert told.endswith("is the column broken?")
+
+
+def test_the_stretches_of_the_training_range_are_kept(frame, provenance):
+    for each in feature_drift(frame, provenance, recent=100):
+        assert len(each.stretches) == 1
+        assert each.usual == pytest.approx(each.stretches[0])

@@ -12,7 +12,7 @@ from flash_pipeline.evaluation import (
     make_forecast,
     record_forecast,
 )
-from flash_pipeline.evaluation.contest import predict_windows
+from flash_pipeline.evaluation.trading import predict_windows
 from flash_pipeline.market import Interval
 
 HOUR_MS = 3_600_000
@@ -99,10 +99,10 @@ def test_a_model_with_a_shorter_lookback_forecasts_as_well(at, make_bundle):
     ("change", "message"),
     [
         ({"horizon": 5}, "5 bars ahead"),
-        ({"lookback": 32}, "from 32 bars"),
+        ({"lookback": 32}, "champion 3 needs 32 bars .* promote the challenger by hand"),
         ({"symbols": ("BTCUSDT", "ETHUSDT", "XRPUSDT")}, "BTCUSDT, ETHUSDT, XRPUSDT"),
-        ({"feature_names": ("rsi",)}, "champion 3 predicts"),
-        ({"interval": "30"}, "champion 3 predicts"),
+        ({"feature_names": ("rsi",)}, "champion 3 takes the features rsi"),
+        ({"interval": "30"}, "champion 3 takes candles of interval 30"),
         ({"synthetic": False}, "was trained on candles of another kind"),
     ],
 )

@@ -15,8 +15,10 @@ from flash_pipeline.evaluation.live import (
     backtest_forecasts,
     check_live,
     live_record,
+    record_live,
     scored_forecasts,
 )
+from flash_pipeline.evaluation.live_figures import draw_live
 from flash_pipeline.evaluation.quality import hit_rate, rank_ic
 from flash_pipeline.market import Interval
 
@@ -209,3 +211,32 @@ def test_a_table_that_holds_no_predictions_is_refused(contest, make_bundle, tabl
         table = pq.read_table(report.folder / "predictions.parquet").slice(0, 0)
     with pytest.raises(SchemaMismatch, match="expected made_at, symbol, prediction, label"):
         backtest_forecasts(table, "regression", 4)
+
+
+def test_the_stored_record_is_brought_in_line_with_the_forecasts(warehouse):
+    assert record_live(warehouse, HOUR).num_rows == 0
+    stored(warehouse, scored(WEEK))
+    for _ in range(2):
+        record = record_live(warehouse, HOUR)
+        assert warehouse.sql("FROM live_record").to_arrow_table().to_pylist() == record.to_pylist()
+    assert record.num_rows == 1
+
+
+def test_the_newest_dates_are_the_last_ones():
+    live = scored(30)
+    assert live.newest(10).made_at_N.tolist() == live.made_at_N[20:].tolist()
+    assert len(live.newest(99).made_at_N) == 30
+
+
+def test_without_a_backtest_calibration_alone_is_checked():
+    check = check_live(scored(800, ic=-0.9, seed=1, coverage=0.7), None)
+    assert check.expected == {}
+    assert [text.split(" is ")[0] for text in check.warnings] == [
+        "the share of returns between the outer quantiles"
+    ]
+
+
+def test_a_record_is_drawn(warehouse):
+    stored(warehouse, dataclasses.replace(scored(2 * WEEK), head="quantile"))
+    stored(warehouse, dataclasses.replace(scored(2, seed=1), version="4"))
+    assert draw_live(live_record(warehouse, HOUR)).startswith(b"\x89PNG")

@@ -147,12 +147,23 @@ def test_a_champion_that_shares_too_few_dates_stays():
     assert decision.reason.startswith("not comparable: fewer than 96 dates")
 
 
-def test_a_champion_that_cannot_predict_from_the_windows_is_replaced_with_the_reason():
-    met = contest(contestant("2"), absent="champion 1 needs 32 bars", unfit=True)
+def test_a_champion_that_can_never_predict_again_is_replaced_with_the_reason():
+    met = contest(contestant("2"), absent="champion 1 cannot be read, of format 1", unfit=True)
     decision = decide_promotion(met, "1")
     assert decision.promoted
     assert not decision.forced
-    assert decision.reason == "champion 1 needs 32 bars: it cannot predict from these windows"
+    assert decision.reason == "champion 1 cannot be read, of format 1: it cannot be used any more"
+
+
+def test_a_champion_of_another_configuration_stays_until_a_person_says_otherwise():
+    met = contest(contestant("2"), absent="champion 1 needs 32 bars (the windows: 16)")
+    decision = decide_promotion(met, "1")
+    assert not decision.promoted
+    assert decision.reason == (
+        "not comparable: champion 1 needs 32 bars (the windows: 16); promote it by hand if wanted "
+        "(flash_pipeline promote)"
+    )
+    assert decide_promotion(met, "1", force=True).promoted
 
 
 def test_a_contest_against_another_version_than_the_champion_decides_nothing():

@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flash_pipeline.backtest import Costs
-from flash_pipeline.errors import InvalidConfig
-from flash_pipeline.evaluation import evaluate_challenger
-from flash_pipeline.evaluation.rivals import fit_rivals, rival_track
+from flash_pipeline.errors import InvalidConfig, ModelError
+from flash_pipeline.evaluation import Terms, evaluate_challenger
+from flash_pipeline.evaluation.rivals import fit_rivals, trade_rival
+from flash_pipeline.evaluation.terms import open_venue
 from flash_pipeline.evaluation.trading import load_prices
+from flash_pipeline.training.baselines import Boosting
 from flash_pipeline.windows import SplitConfig, chronological_split
 
 HOUR_MS = 3_600_000
@@ -23,21 +24,21 @@ def split(frame):
 
 @pytest.fixture
 def ridge(frame, split):
-    (rival,) = fit_rivals(frame, split, ["ridge"])
+    (rival,) = fit_rivals(frame, split, ["ridge"]).rivals
     return rival
 
 
 @pytest.fixture
-def track(frame, store):
-    def track(rival, dates_N):
-        prices = load_prices(frame, store, dates_N)
-        return rival_track(rival, frame, prices, Costs(), dates_N)
+def traded(frame, store):
+    def traded(rival, dates_N):
+        venue = open_venue(Terms(), load_prices(frame, store, dates_N))
+        return trade_rival(rival, frame, venue, dates_N)
 
-    return track
+    return traded
 
 
 def test_rivals_are_fitted_on_the_ranges_of_the_challenger(frame, split):
-    rivals = fit_rivals(frame, split, ["zero", "ridge"])
+    rivals = fit_rivals(frame, split, ["zero", "ridge"]).rivals
     assert [rival.name for rival in rivals] == ["zero", "ridge"]
     assert {rival.seen_until for rival in rivals} == {
         int(frame.label_end_N[split.validation_N[-1]])
@@ -50,17 +51,27 @@ def test_an_unknown_baseline_is_named(frame, split):
         fit_rivals(frame, split, ["ridge", "oracle"])
 
 
-def test_a_rival_is_traded_on_the_dates_at_costs(track, ridge, split):
-    found = track(ridge, split.test_N)
-    assert found.name == "ridge"
-    assert len(found.net_return_T) == len(split.test_N)
-    assert found.net_return_T.any()
-    assert np.isnan(found.loss_T).all()
+def test_one_whose_library_cannot_be_loaded_is_left_out_with_the_reason(frame, split, monkeypatch):
+    def refused(*_):
+        raise ModelError("LightGBM cannot be loaded: libgomp.so.1")
+
+    monkeypatch.setattr(Boosting, "fit", refused)
+    field = fit_rivals(frame, split, ["zero", "boosting"])
+    assert [rival.name for rival in field.rivals] == ["zero"]
+    reason = "LightGBM cannot be loaded: libgomp.so.1"
+    assert field.remarks == (("No baseline boosting", reason),)
 
 
-def test_a_rival_that_forecasts_nothing_holds_nothing(track, frame, split):
-    (zero,) = fit_rivals(frame, split, ["zero"])
-    assert not track(zero, split.test_N).net_return_T.any()
+def test_a_rival_is_traded_on_the_dates_at_costs(traded, ridge, split):
+    found = traded(ridge, split.test_N)
+    assert len(found.returns_T) == len(split.test_N)
+    assert found.returns_T.any()
+    assert found.costs_T.sum() > 0
+
+
+def test_a_rival_that_forecasts_nothing_holds_nothing(traded, frame, split):
+    (zero,) = fit_rivals(frame, split, ["zero"]).rivals
+    assert traded(zero, split.test_N).n_trades == 0
 
 
 @pytest.fixture
@@ -69,14 +80,14 @@ def meet(frame, store, make_bundle, tmp_path, monkeypatch):
 
     def meet(*rivals):
         return evaluate_challenger(
-            frame, store, Costs(), tmp_path / "reports", ("2", make_bundle()), None, rivals
-        )[0]
+            frame, store, Terms(), tmp_path / "reports", ("2", make_bundle()), None, rivals
+        )
 
     return meet
 
 
 def test_holding_nothing_is_a_baseline_and_others_join_it(meet, ridge):
-    met = meet(dataclasses.replace(ridge, seen_until=FIRST_MS))
+    met, _ = meet(dataclasses.replace(ridge, seen_until=FIRST_MS))
     flat, simple = met.tracks.baselines
     assert (flat.name, simple.name) == ("no position", "ridge")
     assert not flat.net_return_T.any()
@@ -84,6 +95,22 @@ def test_holding_nothing_is_a_baseline_and_others_join_it(meet, ridge):
     assert flat.made_at_T.tolist() == met.tracks.challenger.made_at_T.tolist()
 
 
+def test_the_report_has_the_baselines_on_the_same_dates(meet, ridge):
+    met, report = meet(dataclasses.replace(ridge, seen_until=FIRST_MS))
+    simple = met.tracks.baselines[1]
+    assert report.baselines["ridge"].bars_count == report.strategy.bars_count == met.anchors
+    assert report.baselines["ridge"].total_return_fraction == pytest.approx(
+        np.prod(1 + simple.net_return_T) - 1
+    )
+
+
 def test_no_baseline_is_shown_dates_that_it_has_seen(meet, ridge):
-    met = meet(dataclasses.replace(ridge, seen_until=FIRST_MS + 150 * HOUR_MS))
+    met, _ = meet(dataclasses.replace(ridge, seen_until=FIRST_MS + 150 * HOUR_MS))
     assert met.first_made_at == FIRST_MS + 150 * HOUR_MS
+
+
+def test_a_baseline_that_leaves_too_few_dates_stays_away_and_the_report_says_so(meet, ridge):
+    met, report = meet(dataclasses.replace(ridge, seen_until=FIRST_MS + 200 * HOUR_MS))
+    assert met.first_made_at == FIRST_MS + 120 * HOUR_MS
+    assert [track.name for track in met.tracks.baselines] == ["no position"]
+    assert dict(report.assumptions)["Baselines left out"].startswith("ridge: fewer than 48 dates")

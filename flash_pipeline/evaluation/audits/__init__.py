@@ -3,16 +3,18 @@
     future     later candles spoiled     no earlier feature or prediction changes by a bit
     warm-up    history cut shorter       the newest features and predictions stay
     scaling    scalers fitted anew       on the training range alone they are the stored ones
-    shuffle    labels shuffled           a model trained on them predicts nothing
     shift      signals moved by a bar    the PnL changes, and nothing is earned beforehand
     live       forecast made at an hour  it is the backtest's prediction for that hour
+    shuffle    labels shuffled           a model trained on them predicts nothing
 
-Each is a function that returns an `AuditResult`; `audit_model` runs all of them.
+Each is a function that returns an `AuditResult`; `audit_model` runs all of them, `audit_version`
+on any model of the registry.
 """
 
 from flash_pipeline.evaluation.audits.candles import Candles
 from flash_pipeline.evaluation.audits.future import audit_future
 from flash_pipeline.evaluation.audits.live import audit_live
+from flash_pipeline.evaluation.audits.registered import audit_registered, audit_version
 from flash_pipeline.evaluation.audits.result import AUDIT_SCHEMA, AuditResult, audits_table
 from flash_pipeline.evaluation.audits.scaling import audit_scaling
 from flash_pipeline.evaluation.audits.shift import audit_shift
@@ -27,9 +29,11 @@ __all__ = [
     "audit_future",
     "audit_live",
     "audit_model",
+    "audit_registered",
     "audit_scaling",
     "audit_shift",
     "audit_shuffle",
+    "audit_version",
     "audit_warmup",
     "audits_table",
     "small_recipe",

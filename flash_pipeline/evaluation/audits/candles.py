@@ -10,7 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flash_pipeline.errors import NotEnoughHistory
-from flash_pipeline.features import FEATURE_NAMES, read_features, refresh_features
+from flash_pipeline.features import (
+    FEATURE_NAMES,
+    SPARSENESS,
+    WARMUP_BARS,
+    read_features,
+    refresh_features,
+)
 from flash_pipeline.market import Interval, Month, month_range
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.storage.warehouse import open_warehouse
@@ -29,9 +35,24 @@ class Candles:
     """By symbol, in the order of the symbol axis; rows of `CANDLE_SCHEMA`."""
     interval: Interval
     """Length of a candle."""
+    sessional: tuple[str, ...] = ()
+    """Symbols whose market closes; see `refresh_features`."""
+
+    @property
+    def warmup_bars(self) -> int:
+        """Bars of the grid that hold the catalog's warm-up of every symbol."""
+        closes = any(symbol in self.sessional for symbol in self.tables)
+        return WARMUP_BARS * (SPARSENESS if closes else 1)
 
     @classmethod
-    def read(cls, store: KlineStore, symbols: Sequence[str], since: int, until: int) -> "Candles":
+    def read(
+        cls,
+        store: KlineStore,
+        symbols: Sequence[str],
+        since: int,
+        until: int,
+        sessional: Sequence[str] = (),
+    ) -> "Candles":
         """Return the stored candles that start from `since` on and before `until`, both ms.
 
         Raises
@@ -41,7 +62,7 @@ class Candles:
         """
         first, last = Month.containing(since), Month.containing(max(since, until - 1))
         tables = {symbol: store.read(symbol, first, last) for symbol in symbols}
-        return cls(tables, store.interval).between(since, until)
+        return cls(tables, store.interval, tuple(sessional)).between(since, until)
 
     def between(self, since: int, until: int) -> "Candles":
         """Return the candles that start from `since` on and before `until`, ms since the epoch.
@@ -87,8 +108,21 @@ class Candles:
         with TemporaryDirectory(prefix="audit-") as folder:
             return self._engineered(Path(folder))
 
-    def frame(self, lookback: int, horizon: int, *, synthetic: bool = False) -> WindowFrame:
+    def frame(
+        self,
+        lookback: int,
+        horizon: int,
+        *,
+        synthetic: bool = False,
+        features: pa.Table | None = None,
+    ) -> WindowFrame:
         """Return the windows of these candles and nothing else.
+
+        Parameters
+        ----------
+        features : pa.Table or None
+            What `features` gave, where it was asked already: to compute them takes most of the
+            time.
 
         Raises
         ------
@@ -96,7 +130,8 @@ class Candles:
             If they are too short for one window and its label.
         """
         symbols = tuple(self.tables)
-        panel = panel_from_features(self.features(), symbols, FEATURE_NAMES, self.interval)
+        table = self.features() if features is None else features
+        panel = panel_from_features(table, symbols, FEATURE_NAMES, self.interval)
         with TemporaryDirectory(prefix="audit-") as folder:
             return write_windows(
                 panel,
@@ -118,5 +153,7 @@ class Candles:
                 inside = pc.and_(pc.greater_equal(start, span.start), pc.less(start, span.end))
                 store.write_month(symbol, month, table.filter(inside), synthetic=True)
         with open_warehouse(folder / "audit.duckdb") as connection:
-            refresh_features(connection, store, tuple(self.tables), first, last)
+            refresh_features(
+                connection, store, tuple(self.tables), first, last, sessional=self.sessional
+            )
             return read_features(connection, tuple(self.tables), oldest)

@@ -50,9 +50,13 @@ def audit_future(
         If the candles are too short for one window.
     """
     pair = [candles, candles.spoiled(cut, rng)]
-    clean, spoiled = (_before(each.features(), cut) for each in pair)
+    features = [each.features() for each in pair]
+    clean, spoiled = (_before(table, cut) for table in features)
     changed = {name: _changed(clean[name], spoiled[name]) for name in FEATURE_NAMES}
-    frames = [each.frame(bundle.lookback, bundle.horizon) for each in pair]
+    frames = [
+        each.frame(bundle.lookback, bundle.horizon, features=table)
+        for each, table in zip(pair, features, strict=True)
+    ]
     everything_N = np.arange(len(frames[0].anchor_N))
     told = [trading.predict_windows(frame, bundle, everything_N) for frame in frames]
     known_N = frames[0].made_at_N <= cut

@@ -11,7 +11,6 @@ from flash_pipeline.evaluation import trading
 from flash_pipeline.evaluation.audits.candles import Candles
 from flash_pipeline.evaluation.audits.result import AuditResult, largest_difference, tolerance
 from flash_pipeline.evaluation.forecasts import make_forecast
-from flash_pipeline.features import WARMUP_BARS
 from flash_pipeline.market import iso_utc
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.windows.blocks import WindowFrame
@@ -62,7 +61,7 @@ def audit_live(
     last_N = frame.offset_N[index_N] + frame.lookback - 1
     known_NS = frame.valid_BKS[frame.block_N[index_N], last_N]
     backtest_NS = np.where(known_NS, backtest_NS, np.nan)
-    bars = bundle.lookback + bundle.horizon + WARMUP_BARS
+    bars = bundle.lookback + bundle.horizon + candles.warmup_bars
     worst, compared, guilty = 0.0, 0, ""
     for hour in hours:
         since = hour - bars * candles.interval.milliseconds

@@ -121,4 +121,6 @@ def _spoiled(prices: Prices, bar: int, rng: np.random.Generator) -> Prices:
     """Return the prices with those after a bar changed at random."""
     factor_TS = np.exp(rng.normal(0, 0.2, prices.close_TS.shape))
     factor_TS[: bar + 1] = 1.0
-    return replace(prices, open_TS=prices.open_TS * factor_TS, close_TS=prices.close_TS * factor_TS)
+    names = ("open_TS", "close_TS", "low_TS", "high_TS", "turnover_TS")
+    known = {name: getattr(prices, name) for name in names if getattr(prices, name) is not None}
+    return replace(prices, **{name: laid_TS * factor_TS for name, laid_TS in known.items()})

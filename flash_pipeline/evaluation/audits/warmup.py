@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from flash_pipeline.errors import NotEnoughHistory
 from flash_pipeline.evaluation import trading
 from flash_pipeline.evaluation.audits.candles import Candles
 from flash_pipeline.evaluation.audits.result import AuditResult, largest_difference, tolerance
-from flash_pipeline.features import FEATURE_NAMES, WARMUP_BARS
+from flash_pipeline.features import FEATURE_NAMES
 from flash_pipeline.training.bundle import ModelBundle
 
 Floats = npt.NDArray[np.floating]
@@ -45,7 +47,8 @@ def audit_warmup(
     rows : int
         Newest bars compared, at least the horizon, which a frame needs for a label.
     extra : sequence of int
-        Bars beyond the catalog's warm-up, each 0 or more.
+        Bars beyond the catalog's warm-up, each 0 or more; predictions are made with the fewest
+        and the most of them.
 
     Returns
     -------
@@ -57,17 +60,18 @@ def audit_warmup(
     step = candles.interval.milliseconds
     whole = candles.features()
     end = int(whole["start_time"][-1].as_py()) + step
-    told_NS = _from(candles, bundle, rows)
+    expected = _since(whole, end - rows * step)
+    told_NS = _from(candles, bundle, rows, whole)
     differs: dict[str, float] = dict.fromkeys(FEATURE_NAMES, 0.0)
     of_predictions = 0.0
-    newest = rows * len(candles.tables)
     for bars in extra:
-        short = candles.between(end - (WARMUP_BARS - 1 + rows + bars) * step, end)
-        found = short.features()
+        short = candles.between(end - (candles.warmup_bars - 1 + rows + bars) * step, end)
+        found = _since(short.features(), end - rows * step)
         for name in FEATURE_NAMES:
-            pair = [t[name].to_numpy(zero_copy_only=False)[-newest:] for t in (found, whole)]
+            pair = [t[name].to_numpy(zero_copy_only=False) for t in (found, expected)]
             differs[name] = max(differs[name], _relative(*pair))
-        history = WARMUP_BARS - 1 + bundle.lookback + rows + bars
+    for bars in {min(extra), max(extra)}:
+        history = candles.warmup_bars - 1 + bundle.lookback + rows + bars
         again_NS = _from(candles.between(end - history * step, end), bundle, rows)
         of_predictions = max(of_predictions, largest_difference(again_NS, told_NS))
     guilty = [name for name, value in differs.items() if value > FEATURE_TOLERANCE]
@@ -82,11 +86,17 @@ def audit_warmup(
     return AuditResult(AUDIT, not guilty, words, figures)
 
 
-def _from(candles: Candles, bundle: ModelBundle, rows: int) -> Floats:
+def _since(table: pa.Table, start: int) -> pa.Table:
+    return table.filter(pc.greater_equal(table["start_time"], start))
+
+
+def _from(
+    candles: Candles, bundle: ModelBundle, rows: int, features: pa.Table | None = None
+) -> Floats:
     """Return the newest predictions that a history allows; NaN where it has too few bars."""
     told_NS = np.full((rows, len(candles.tables)), np.nan, np.float32)
     try:
-        frame = candles.frame(bundle.lookback, bundle.horizon)
+        frame = candles.frame(bundle.lookback, bundle.horizon, features=features)
     except NotEnoughHistory:  # some feature takes longer to warm up than the catalog says
         return told_NS
     windows = min(rows, len(frame.anchor_N))

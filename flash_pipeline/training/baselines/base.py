@@ -101,6 +101,9 @@ class Baseline(abc.ABC):
     kind: ClassVar[str]
     """Name in reports and files."""
 
+    timed: ClassVar[bool] = False
+    """Whether its predictions depend on the hour of the day or of the week."""
+
     inputs: Inputs
     """What it takes."""
 
@@ -108,6 +111,11 @@ class Baseline(abc.ABC):
     def head(self) -> str:
         """What it predicts: the log return over the horizon."""
         return "regression"
+
+    @classmethod
+    def obstacle(cls) -> str:
+        """Return why it cannot be fitted on this machine; empty where it can."""
+        return ""
 
     @classmethod
     @abc.abstractmethod

@@ -52,11 +52,21 @@ class Boosting(Baseline):
     """
 
     kind: ClassVar[str] = "boosting"
+    timed: ClassVar[bool] = True
 
     scaling: TabularScaling
     """Of columns and labels."""
     trees: str
     """The trees, in LightGBM's text format."""
+
+    @classmethod
+    def obstacle(cls) -> str:
+        """Return why LightGBM cannot be loaded; empty where it can."""
+        try:
+            _lightgbm()
+        except ModelError as error:
+            return str(error)
+        return ""
 
     @classmethod
     def fit(cls, frame: WindowFrame, split: Split) -> Self:

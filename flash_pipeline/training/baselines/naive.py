@@ -63,6 +63,7 @@ class Seasonal(Baseline):
     """Predicts the mean label of the training windows made at the same hour of the week (UTC)."""
 
     kind: ClassVar[str] = "seasonal"
+    timed: ClassVar[bool] = True
 
     mean_HS: npt.NDArray[np.float64]
     """By hours since Thursday 00:00, on which the epoch falls; 0 where there was none."""

@@ -28,6 +28,7 @@ class Ridge(Baseline):
     """
 
     kind: ClassVar[str] = "ridge"
+    timed: ClassVar[bool] = True
 
     scaling: TabularScaling
     """Of columns and labels."""

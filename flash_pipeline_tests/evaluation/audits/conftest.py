@@ -28,17 +28,17 @@ def hour(n):
     return FIRST_MS + n * HOUR_MS
 
 
-def candle_table(seed):
+def candle_table(seed, bars=BARS):
     rng = np.random.default_rng(seed)
-    close_T = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, BARS)))
-    open_T = np.concatenate([[100.0], close_T[:-1]]) * np.exp(rng.normal(0, 1e-4, BARS))
+    close_T = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, bars)))
+    open_T = np.concatenate([[100.0], close_T[:-1]]) * np.exp(rng.normal(0, 1e-4, bars))
     columns = {
-        "start_time": FIRST_MS + HOUR_MS * np.arange(BARS),
+        "start_time": FIRST_MS + HOUR_MS * np.arange(bars),
         "open": open_T,
         "high": np.maximum(open_T, close_T),
         "low": np.minimum(open_T, close_T),
         "close": close_T,
-        "volume": rng.lognormal(size=BARS),
+        "volume": rng.lognormal(size=bars),
         "turnover": close_T,
     }
     return pa.table(columns).cast(CANDLE_SCHEMA)
@@ -130,9 +130,9 @@ def that_reads_the_whole_span(monkeypatch):
     """Let a model with full attention predict every bar of a series from one pass over it all."""
     from flash_pipeline.training import predictor
 
-    def whole(model, x_TI, valid_T):
+    def whole(model, x_TI, known_T, lookback):
         with evaluating(model):
             return model.run(x_TI[None], None, "reference", every_bar=True)[0]
 
     monkeypatch.setattr(ModelConfig, "streams", property(lambda _: True))
-    monkeypatch.setattr(predictor, "stream", whole)
+    monkeypatch.setattr(predictor, "stream_windows", whole)

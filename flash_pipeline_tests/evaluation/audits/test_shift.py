@@ -71,9 +71,8 @@ def test_an_engine_that_marks_at_later_prices_is_caught(audit, monkeypatch):
     honest = backtest.simulate
 
     def late(weights_TS, prices, costs, **options):
-        moved = dataclasses.replace(
-            prices, close_TS=np.vstack([prices.close_TS[1:], prices.close_TS[-1:]])
-        )
+        later_TS = np.vstack([prices.close_TS[1:], prices.close_TS[-1:]])
+        moved = dataclasses.replace(prices, close_TS=later_TS, low_TS=None, high_TS=None)
         return honest(weights_TS, moved, costs, **options)
 
     monkeypatch.setattr(backtest, "simulate", late)

@@ -8,6 +8,7 @@ import pytest
 
 from flash_pipeline.errors import BundleMismatch, InvalidConfig
 from flash_pipeline.training.baselines import BASELINES, Ridge, Zero, load_baseline
+from flash_pipeline.training.baselines.raw import frame_of
 from flash_pipeline.windows import SplitConfig, chronological_split
 
 pytestmark = pytest.mark.parametrize("kind", BASELINES.values(), ids=BASELINES)
@@ -48,6 +49,24 @@ def test_it_predicts_the_same_from_its_files(kind, market, tmp_path):
     for one in (loaded, kind.load(tmp_path)):
         expected = model.predict(frame, split.test_N).value_NS
         np.testing.assert_array_equal(one.predict(frame, split.test_N).value_NS, expected)
+
+
+def test_it_predicts_the_same_from_single_windows(kind, market):
+    frame, split = market
+    model, chosen = kind.fit(frame, split), split.test_N[[40, 3, 4]]
+    made_at_N = frame.made_at_N[chosen] if kind.timed else np.zeros(3, np.int64)
+    alone, index_N = frame_of(model.inputs, frame.batch(chosen), made_at_N)
+    expected_NS = model.predict(frame, chosen).value_NS
+    np.testing.assert_allclose(model.predict(alone, index_N).value_NS, expected_NS, rtol=1e-6)
+
+
+def test_single_windows_of_another_shape_are_refused(kind, market):
+    frame, split = market
+    inputs, x_NLI = kind.fit(frame, split).inputs, frame.batch(split.test_N[:3])
+    with pytest.raises(BundleMismatch, match=r"windows of shape \(3, 7, 10\): expected \(n, 8, 10"):
+        frame_of(inputs, x_NLI[:, 1:], np.zeros(3, np.int64))
+    with pytest.raises(BundleMismatch, match=r"made_at of shape \(2,\) for 3 windows"):
+        frame_of(inputs, x_NLI, np.zeros(2, np.int64))
 
 
 def test_its_files_are_no_pickle(kind, market, tmp_path):

@@ -74,7 +74,7 @@ def test_a_stored_model_that_can_be_read_opens(tracked_model, tracked):
     assert tracked.version(tracked_model.version).opened.symbols == ("BTCUSDT", "ETHUSDT")
 
 
-@pytest.mark.parametrize("broken", ["load", "build"])
+@pytest.mark.parametrize("broken", ["load", "build_all"])
 def test_a_stored_model_that_cannot_be_read_opens_to_the_reason(
     tracked, tracked_model, monkeypatch, broken
 ):

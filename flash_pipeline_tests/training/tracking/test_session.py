@@ -2,6 +2,8 @@
 
 import math
 
+import mlflow
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from flash_pipeline.settings import Settings
 from flash_pipeline.training import loop
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.checkpoint import Checkpoint
+from flash_pipeline.training.predictor import Predictor
 from flash_pipeline.training.session import run_training
 from flash_pipeline.training.tracking import Registry
 from flash_pipeline.training.tracking.store import EXPERIMENT
@@ -110,6 +113,19 @@ def test_a_cold_start_can_be_asked_for(registry, train_now):
     second = train_now(force=True, warm_start=False)
     assert second.story == "cold start"
     assert second.training.bundle.provenance.parent is None
+
+
+def test_an_ensemble_is_one_version_that_is_served_as_a_whole(registry, train_now, frame):
+    session = train_now(seeds=2)
+    assert session.model.version == "1"
+    assert session.model.tags["members"] == "2"
+    assert len(session.model.bundle.member_weights) == 2
+    assert session.history == tuple(registry.history(session.model))
+    served = mlflow.pyfunc.load_model(session.model.uri)
+    windows = frame.batch(np.arange(3))
+    told_NS = Predictor(session.training.bundle).predict(windows)
+    np.testing.assert_allclose(served.predict(windows), told_NS, rtol=1e-6)
+    assert not list(registry.settings.checkpoints.glob("*"))
 
 
 FAILURES = {

@@ -124,8 +124,8 @@ def _row(
         key = ("rival", shape, backend)
         return bench.once(key, lambda: _measure(bench, shape, backend, best))
 
-    # A stored row keeps what `auto` chose when it was measured.
-    return bench.row(head, lambda: measure() | {"auto": backend == choose_backend(call).name})
+    # A stored row too is told what `auto` chooses by the table at hand.
+    return bench.row(head, measure) | {"auto": backend == choose_backend(call).name}
 
 
 def _measure(bench: Bench, shape: Attention, backend: str, best: float | None) -> Row:

@@ -11,12 +11,16 @@ from torch import Tensor
 
 from benchmarks.gpu.bench import NOT_RUN, Bench, Measured, Row, Work
 from benchmarks.gpu.works import SEED, backend_of, full_config, throughput
+from flash_pipeline.model.captured_stream import CapturedStream
 from flash_pipeline.model.config import ModelConfig
 from flash_pipeline.model.streaming import stream
 from flash_pipeline.model.trader import FlashAttentionTrader
 
-WINDOWS, ONE_PASS = "as windows", "as one sliding pass"
+WINDOWS, ONE_PASS, EAGER_PASS = "as windows", "as one sliding pass", "as one sliding pass, eager"
 DIFFERENCE = "largest difference between the two"
+
+_Predict = Callable[[Tensor], Tensor]
+_Way = Callable[[FlashAttentionTrader], _Predict]
 
 _BATCH_OF_WINDOWS = 256
 _SAMPLE = 16
@@ -24,16 +28,20 @@ _ROUNDING = 1e-5  # of the predictions' size: float32 sums in another order
 
 
 def year_rows(bench: Bench) -> Iterator[Row]:
-    """Predict a year in both ways and compare: three rows, of which the last has no time."""
+    """Predict a year in all ways and compare: four rows, of which the last has no time.
+
+    On a GPU the one pass is a captured graph.
+    """
     year = _Year(bench)
-    heads = [year.head(variant) for variant in (ONE_PASS, WINDOWS, DIFFERENCE)]
+    heads = [year.head(variant) for variant in (ONE_PASS, EAGER_PASS, WINDOWS, DIFFERENCE)]
     known = [row for row in map(bench.known, heads) if row is not None]
     if len(known) == len(heads):
         yield from known
         return
     yield heads[0] | year.timed("stream", year.one_pass)
-    yield heads[1] | year.timed("windows", year.window_by_window)
-    yield heads[2] | year.difference()
+    yield heads[1] | year.timed("eager", year.eager_pass)
+    yield heads[2] | year.timed("windows", year.window_by_window)
+    yield heads[3] | year.difference()
 
 
 class _Year:
@@ -54,16 +62,18 @@ class _Year:
             "shape": f"{config.n_layers} layers of {config.window} bars, {config.n_heads} heads",
         }
 
-    def timed(self, name: str, predict: Callable[[FlashAttentionTrader, Tensor], Tensor]) -> Row:
+    def timed(self, name: str, way: _Way) -> Row:
         """Return the time of a way, and keep its predictions_NS by name."""
         used: list[str] = []
 
         def make() -> Work:
             model, x_TI = self._model(self._config), self._series()
+            with self._bench.autocast():
+                predict = way(model)
 
             def work() -> None:
                 with self._bench.autocast(), torch.no_grad():
-                    self._results[name] = predict(model, x_TI)
+                    self._results[name] = predict(x_TI)
                 used[:] = [backend_of(model)]
 
             return work
@@ -73,15 +83,26 @@ class _Year:
         rate = throughput(measured, self._hours, 0.0) | {"tflops": None}
         return {"attention": attention, **measured.row(), **rate}
 
-    def window_by_window(self, model: FlashAttentionTrader, x_TI: Tensor) -> Tensor:
-        """Return predictions_NS of every window of a series, batch by batch."""
-        windows_NLI = x_TI.unfold(0, self._length, 1).transpose(1, 2)
-        parts = torch.split(windows_NLI, _BATCH_OF_WINDOWS)
-        return torch.cat([model.predict(part.contiguous()) for part in parts])
+    def window_by_window(self, model: FlashAttentionTrader) -> _Predict:
+        """Return what predicts predictions_NS of every window of a series, batch by batch."""
 
-    def one_pass(self, model: FlashAttentionTrader, x_TI: Tensor) -> Tensor:
-        """Return the same of one pass."""
-        return model.head.predict(stream(model, x_TI))[self._length - 1 :]
+        def predict(x_TI: Tensor) -> Tensor:
+            windows_NLI = x_TI.unfold(0, self._length, 1).transpose(1, 2)
+            parts = torch.split(windows_NLI, _BATCH_OF_WINDOWS)
+            return torch.cat([model.predict(part.contiguous()) for part in parts])
+
+        return predict
+
+    def one_pass(self, model: FlashAttentionTrader) -> _Predict:
+        """Return what predicts the same in one pass, captured where there is a GPU."""
+        if not self._bench.cuda:
+            return self.eager_pass(model)
+        captured = CapturedStream(model, self._hours + self._length - 1)
+        return lambda x_TI: model.head.predict(captured(x_TI))[self._length - 1 :]
+
+    def eager_pass(self, model: FlashAttentionTrader) -> _Predict:
+        """Return what predicts the same in one pass, launch by launch."""
+        return lambda x_TI: model.head.predict(stream(model, x_TI))[self._length - 1 :]
 
     def difference(self) -> Row:
         """Compare; equal if they differ by no more than twice the dtype's own error.
@@ -93,11 +114,12 @@ class _Year:
         def exact() -> Work:
             model = self._model(dataclasses.replace(self._config, attention="reference"))
             x_TI = self._series()[: _SAMPLE + self._length - 1]
-            return lambda: self._results.update(exact=self.window_by_window(model, x_TI))
+            predict = self.window_by_window(model)
+            return lambda: self._results.update(exact=predict(x_TI))
 
         measured = self._bench.attempt(exact)
         row: Row = {"attention": "", "tokens_per_s": None, "tflops": None, "goal": "equal"}
-        if set(self._results) != {"windows", "stream", "exact"}:
+        if not {"windows", "stream", "exact"} <= set(self._results):
             note = measured.note or f"{NOT_RUN}: one of the two failed"
             return row | {"met": None} | Measured(note=note).row()
         windows_NS, stream_NS = self._results["windows"].float(), self._results["stream"].float()

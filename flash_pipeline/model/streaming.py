@@ -56,12 +56,7 @@ def stream(
     InvalidInput
         If a shape or dtype does not fit.
     """
-    config = model.config
-    if not config.streams or config.reach is None:
-        raise InvalidConfig(
-            f"a model with span {config.span!r} and {config.positions} positions cannot stream: "
-            "expected a sliding span and rotary positions"
-        )
+    reach = require_streams(model)
     if chunk is not None and chunk < 1:
         raise InvalidInput(f"chunk is {chunk}: expected at least 1 bar")
     x_1TI, valid_1T = x_TI[None], None if valid_T is None else valid_T[None]
@@ -72,10 +67,11 @@ def stream(
         if chunk is None:
             chunk = fitting_chunk(model, n_bars, CHUNK, masked=valid_1T is not None)
         for start in range(0, n_bars, chunk):
-            head = max(0, start - config.reach + 1)
+            head = max(0, start - reach + 1)
             span = slice(head, start + chunk)
             mask_1T = None if valid_1T is None else needed_mask(valid_1T[:, span])
             choice = model.choose_attention(len(x_TI[span]), mask_1T is not None)
+            model.announce(choice)
             outputs_1TS = model.run(x_1TI[:, span], mask_1T, choice, every_bar=True)
             parts.append(outputs_1TS[0, start - head :])
     return torch.cat(parts)
@@ -108,3 +104,20 @@ def stream_windows(
     outputs_TS = outputs_TS[last_T.clamp(min=0)]
     outputs_TS[~within_T] = 0.0
     return outputs_TS
+
+
+def require_streams(model: FlashAttentionTrader) -> int:
+    """Return the reach of a model that can stream.
+
+    Raises
+    ------
+    InvalidConfig
+        If its outputs depend on where its window begins.
+    """
+    config = model.config
+    if not config.streams or config.reach is None:
+        raise InvalidConfig(
+            f"a model with span {config.span!r} and {config.positions} positions cannot stream: "
+            "expected a sliding span and rotary positions"
+        )
+    return config.reach

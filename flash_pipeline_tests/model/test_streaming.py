@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from flash_pipeline.errors import InvalidConfig, InvalidInput
+from flash_pipeline.model.captured_stream import CapturedStream
 from flash_pipeline.model.streaming import stream, stream_windows
 
 SLIDING = {"span": "sliding", "window": 6, "positions": "rotary", "supervision": "dense"}
@@ -93,6 +94,19 @@ def test_changing_the_future_changes_no_earlier_output(model, bars):
     after_TS = stream(model, x_TI)
     assert after_TS[:25].equal(before_TS[:25])
     assert not after_TS[25:].isclose(before_TS[25:]).any()
+
+
+def test_the_attention_of_a_stream_is_on_record(model, bars):
+    stream(model, bars(1, 30)[0])
+    assert model.attention_choice == model.choose_attention(30, has_mask=False)
+    assert "at 30 bars" in model.attention_choice.reason or model.attention_choice.name == "sdpa"
+
+
+def test_a_graph_needs_a_cuda_device_and_a_model_that_streams(model, make_model):
+    with pytest.raises(InvalidConfig, match="the model is on cpu: expected a CUDA device"):
+        CapturedStream(model, 40)
+    with pytest.raises(InvalidConfig, match="cannot stream"):
+        CapturedStream(make_model(), 40)
 
 
 def test_memory_is_bounded_by_the_chunk(model, bars):

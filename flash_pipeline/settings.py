@@ -124,7 +124,7 @@ class Settings:
 
     @property
     def warehouse(self) -> Path:
-        """DuckDB file: `features`, `forecasts`, `live_record`, `promotions` and the gaps' record."""
+        """DuckDB file: `features`, `forecasts`, `live_record`, `promotions`, recorded gaps."""
         return self.home / "warehouse.duckdb"
 
     @property

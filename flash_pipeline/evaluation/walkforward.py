@@ -224,26 +224,37 @@ def read_predictions(path: Path) -> pa.Table:
 
 
 def describe_predictions(table: pa.Table) -> WalkForwardMeta:
-    """Return what a table of predictions was made from."""
-    values = json.loads(table.schema.metadata[_META])
-    return WalkForwardMeta(
-        **{
-            **values,
-            "symbols": tuple(values["symbols"]),
-            "levels": {name: tuple(pair) for name, pair in values["levels"].items()},
-            "scales": {name: tuple(each) for name, each in values["scales"].items()},
-            "folds": tuple(values["folds"]),
-        }
-    )
+    """Return what a table of predictions was made from.
+
+    Raises
+    ------
+    SchemaMismatch
+        If another version of this package described it otherwise.
+    """
+    try:
+        values = json.loads(table.schema.metadata[_META])
+        return WalkForwardMeta(
+            **{
+                **values,
+                "symbols": tuple(values["symbols"]),
+                "levels": {name: tuple(pair) for name, pair in values["levels"].items()},
+                "scales": {name: tuple(each) for name, each in values["scales"].items()},
+                "folds": tuple(values["folds"]),
+            }
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SchemaMismatch(
+            f"predictions of another version of the package ({error!r}): run the folds again"
+        ) from error
 
 
 def is_of(path: Path, frame: WindowFrame, fold: Fold, recipe: Recipe, names: Sequence[str]) -> bool:
     """Say whether a file holds the predictions of exactly this fold, recipe and models."""
     try:
         table = read_predictions(path)
+        meta = describe_predictions(table)
     except (NotEnoughHistory, SchemaMismatch):
         return False
-    meta = describe_predictions(table)
     return (
         meta.recipe == recipe.fingerprint(frame.snapshot)
         and meta.folds == (fold.to_dict(frame),)

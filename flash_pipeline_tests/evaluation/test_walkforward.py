@@ -188,6 +188,15 @@ def test_models_of_the_same_name_or_other_folds_are_not_mixed(frame, stored, tin
         add_models(joined, other)
 
 
+def test_predictions_of_another_version_of_the_package_are_refused(stored):
+    table = read_predictions(stored[0])
+    values = json.loads(table.schema.metadata[b"walk_forward"])
+    del values["scales"]
+    older = table.replace_schema_metadata({b"walk_forward": json.dumps(values).encode()})
+    with pytest.raises(SchemaMismatch, match="another version of the package.*scales"):
+        describe_predictions(older)
+
+
 def test_the_description_is_json(frame, folds, tiny_recipe):
     table = run_fold(frame, folds[0], tiny_recipe, ["zero"]).table
     values = json.loads(table.schema.metadata[b"walk_forward"])

@@ -68,9 +68,9 @@ def compare(frame: WindowFrame) -> Results:
         "purged k-fold": purged_folds(frame, PurgedConfig(groups=FOLDS)),
         "purged walk-forward": honest,
     }
-    weights_RN = stationary_weights(len(dates_N), block_length(frame.horizon, len(dates_N)))
+    resamples = stationary_weights(len(dates_N), block_length(frame.horizon, len(dates_N)))
     return {
-        way: measure(tested(frame, folds).at(dates_N), frame.horizon, weights_RN)
+        way: measure(tested(frame, folds).at(dates_N), frame.horizon, resamples)
         for way, folds in ways.items()
     }
 

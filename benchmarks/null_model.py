@@ -11,8 +11,9 @@ range of dates can tell about them:
                   usual among these perpetuals, five symbols are hardly more than one.
 
 In every trial a challenger of chance and one of the planted signal meet a champion of chance and
-an account that holds nothing, through the gate as it is used. With 200 trials, a rate of 5 % has a
-standard error of 1.5 %. No model, no stored data; results go to a JSON file.
+an account that holds nothing, through the gate as it is used, at the level of a first contest.
+With 200 trials, a rate of 5 % has a standard error of 1.5 %. No model, no stored data; results go
+to a JSON file.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from flash_pipeline.backtest import (
     regression_weights,
     simulate,
 )
-from flash_pipeline.evaluation.gate import GateRules, compare, pass_gate
+from flash_pipeline.evaluation.gate import GateRules, available_level, compare, pass_gate
 from flash_pipeline.evaluation.tracks import Track, Tracks
 from flash_pipeline.market import Interval
 
@@ -128,8 +129,9 @@ def _trial(design: Design, rules: GateRules, rng: np.random.Generator) -> tuple[
     )
     nothing = _track("no position", chance, np.zeros(design.hours))
     before_costs = _track("before costs", chance, chance.gross_returns_T)
+    level = available_level(0, design.hours, (), rules)
     gates = [
-        all(each.favoured for each in pass_gate(tracks, rules.level, rules))
+        all(each.favoured for each in pass_gate(tracks, level, rules))
         for tracks in (Tracks(mine, theirs, (nothing,)), Tracks(skilled, theirs, (nothing,)))
     ]
     year = math.sqrt(HOUR.bars_per_year)

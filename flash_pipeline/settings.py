@@ -269,6 +269,17 @@ def redacted(uri: str) -> str:
     return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s]*", r"\1***", without_user)
 
 
+def error_line(error: Exception) -> str:
+    r"""Return what an error of any library says as one line without secrets.
+
+    Examples
+    --------
+    >>> error_line(OSError("cut off:\n  postgresql://me:secret@host/x"))
+    'OSError: cut off: postgresql://***@host/x'
+    """
+    return redacted(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
 def _default_home() -> Path:
     """Return `data/` of the project, or of the current folder for an installed package."""
     project = Path(__file__).resolve().parent.parent

@@ -27,8 +27,9 @@ def buy_and_hold(
     Parameters
     ----------
     prices : Prices
-        The strategy's own prices. A symbol without a price at the first fill is left out; a
-        later hole is marked at the last close before it.
+        The strategy's own prices. A symbol without a price up to the first fill is left out; one
+        that has a hole there is bought at its first open after it, for its share of the equity
+        then. A later hole is marked at the last close before it.
     costs : Costs
         The strategy's own costs, paid once out of the capital.
     first_fill : int
@@ -47,20 +48,22 @@ def buy_and_hold(
     Raises
     ------
     InvalidInput
-        If `first_fill` is no such bar, or no symbol has a price there.
+        If `first_fill` is no such bar, or no symbol can be bought from there on.
     """
     n_bars = len(prices.start_time_T)
     if not 1 <= first_fill < n_bars:
         raise InvalidInput(f"first_fill is {first_fill}: expected a bar from 1 to {n_bars - 1}")
-    bought_S = is_price(prices.open_TS[first_fill]) & is_price(prices.close_TS[first_fill])
+    carried = prices.carried_forward()
+    bought_S = is_price(carried.open_TS[first_fill]) & is_price(carried.close_TS[first_fill])
+    if carried.real_TS is not None:
+        bought_S &= carried.real_TS[first_fill:].any(axis=0)
     if not bought_S.any():
         raise InvalidInput(
-            f"no symbol has a price at {prices.describe(first_fill)}: nothing to buy"
+            f"no symbol can be bought at {prices.describe(first_fill)} or after a hole there"
         )
     wanted_ST = np.zeros((len(bought_S), n_bars))
     # So much that it and its costs are the whole capital.
     wanted_ST[bought_S, first_fill] = 1 / (bought_S.sum() * (1 + costs.rate))
     targets = Targets(wanted_ST, wanted_ST.sum(axis=0))
     bought_T = np.arange(n_bars) == first_fill
-    carried = prices.carried_forward()
     return run(plan(targets, carried, costs, bought_T, funding_TS, account or Account()))

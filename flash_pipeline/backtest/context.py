@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from flash_pipeline.backtest.account import Account
 from flash_pipeline.backtest.costs import Costs
+from flash_pipeline.backtest.openings import openings
 from flash_pipeline.backtest.result import BacktestResult
 from flash_pipeline.backtest.sharpe import Trials
 from flash_pipeline.errors import InvalidConfig
@@ -76,7 +77,7 @@ def period(result: BacktestResult) -> str:
 
 def assumptions(result: BacktestResult, context: ReportContext) -> list[tuple[str, str]]:
     """Return what the numbers rest on, by a name for people."""
-    costs, account = context.costs, context.account or Account()
+    costs, account, waited = context.costs, context.account or Account(), openings(result)
     impact = (
         f"{costs.impact:g} times the volatility and the root of the share of the bar's turnover"
         if costs.impact
@@ -95,6 +96,7 @@ def assumptions(result: BacktestResult, context: ReportContext) -> list[tuple[st
         ("Capital", f"{account.capital:,.0f} USDT, in {_quantities(account)}"),
         ("Liquidation", _liquidation(result, account)),
         ("Marking", "every held position at every close; open positions are not sold at the end"),
+        *([] if waited is None else [("Where a symbol has no bar", str(waited))]),
         ("Annualised with", f"{context.interval.bars_per_year:,.0f} bars per year"),
         ("Benchmark", "equal weights bought at the first open, same costs, never rebalanced"),
         ("Model version", context.model_version),
@@ -105,7 +107,7 @@ def assumptions(result: BacktestResult, context: ReportContext) -> list[tuple[st
 
 def assumption_figures(result: BacktestResult, context: ReportContext) -> dict[str, object]:
     """Return the same for machines."""
-    costs, account = context.costs, context.account or Account()
+    costs, account, waited = context.costs, context.account or Account(), openings(result)
     return {
         "start_time": iso_utc(int(result.start_time_T[0])),
         "end_time": iso_utc(result.end_time),
@@ -123,6 +125,7 @@ def assumption_figures(result: BacktestResult, context: ReportContext) -> dict[s
         "lots": account.lots is not None,
         "funding_charged": result.funding_TS is not None,
         "funding": context.funding,
+        "openings": None if waited is None else waited.as_json(),
         "model_version": context.model_version,
         "synthetic": context.synthetic,
         "remarks": dict(context.remarks),

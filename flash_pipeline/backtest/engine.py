@@ -51,6 +51,14 @@ class Plan:
     """Rates paid at each open."""
     impact_ST: FloatArray | None
     """Factor of `impact_scale`."""
+    filled_ST: BoolArray | None
+    """Where an order is filled, of prices with holes: at a symbol's own bars alone. None for
+    prices without holes."""
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether it has to be gone through bar by bar: what is held depends on all before."""
+        return self.account.lots is not None or self.filled_ST is not None
 
 
 def simulate(
@@ -76,7 +84,11 @@ def simulate(
         never filled, and bar 0 is always spent in cash.
     prices : Prices
         Opens (fills) and closes (marks). Where a symbol has no price its weight must be 0:
-        nothing is traded and nothing earned. `Prices.carried_forward` fills holes.
+        nothing is traded and nothing earned. `Prices.carried_forward` fills holes. There the
+        units held are frozen: an order waits for the symbol's first own open, which has the whole
+        move since the last close, and is then of the newest target. A symbol that never opens
+        again is marked at its last close. What is frozen comes on top of the others' targets, so
+        that the gross may pass the cap until it opens.
     costs : Costs
         Fee, slippage and impact on the traded notional.
     gross_cap : float
@@ -165,6 +177,12 @@ def plan(
         fill_T = np.maximum.accumulate(np.where(traded_T, np.arange(len(traded_T)), 0))
         wanted_ST, gross_T = wanted_ST[:, fill_T], gross_T[fill_T]
     check_prices(wanted_ST, prices)
+    filled_ST = None
+    if prices.real_TS is not None:
+        filled_ST = _fillable(prices.real_TS.T, traded_T)
+        fill_ST = np.maximum.accumulate(np.where(filled_ST, np.arange(filled_ST.shape[1]), 0), 1)
+        wanted_ST = np.take_along_axis(wanted_ST, fill_ST, axis=1)
+        gross_T = np.abs(wanted_ST).sum(axis=0)
     if account.lots is not None and len(account.lots.qty_step_S) != len(prices.symbols):
         raise InvalidInput(
             f"lots are of {len(account.lots.qty_step_S)} symbols: expected the prices' "
@@ -179,12 +197,32 @@ def plan(
         traded_T=traded_T,
         funding_ST=checked_funding(funding_TS, wanted_ST, prices),
         impact_ST=impact_scale(prices, costs.impact, account.capital) if costs.impact else None,
+        filled_ST=filled_ST,
     )
 
 
+def _fillable(real_ST: BoolArray, traded_T: BoolArray | None) -> BoolArray:
+    """Return a symbol's own bars that are bars of trading, or the first after one that it missed.
+
+    Parameters
+    ----------
+    real_ST : array [S, T]
+        Where a symbol has a bar of its own.
+    traded_T : array [T] or None
+        Bars of trading; None for all.
+    """
+    if traded_T is None:
+        return real_ST
+    bar_T = np.arange(real_ST.shape[1])
+    asked_T = np.maximum.accumulate(np.where(traded_T, bar_T, -1))
+    before_ST = np.full(real_ST.shape, -1)  # its last own bar before each
+    before_ST[:, 1:] = np.maximum.accumulate(np.where(real_ST, bar_T, -1), axis=1)[:, :-1]
+    return np.asarray(real_ST & (asked_T > before_ST))
+
+
 def run(ready: Plan) -> BacktestResult:
-    """Simulate a plan, bar by bar only where lots or thin markets ask for it."""
-    fills = None if ready.account.lots is not None else _all_at_once(ready)
+    """Simulate a plan, bar by bar only where lots, holes or thin markets ask for it."""
+    fills = None if ready.stepwise else _all_at_once(ready)
     return finish(ready, fills if fills is not None else bar_by_bar([ready])[0])
 
 
@@ -200,10 +238,12 @@ def bar_by_bar(ready: Sequence[Plan]) -> list[Fills]:
     """Return the fills of plans that share prices, funding, account and bars of trading."""
     first = ready[0]
     impacts = [plan.impact_ST for plan in ready if plan.impact_ST is not None]
-    n_bars = len(first.prices.start_time_T)
+    n_bars, filled_ST = len(first.prices.start_time_T), first.filled_ST
+    traded_T = np.ones(n_bars, dtype=bool) if first.traded_T is None else first.traded_T
     steps = Steps(
         open_TS=first.prices.moves.open_ST.T,
-        traded_T=np.ones(n_bars, dtype=bool) if first.traded_T is None else first.traded_T,
+        traded_T=traded_T if filled_ST is None else np.asarray(filled_ST.any(axis=0)),
+        waiting_TS=None if filled_ST is None else ~filled_ST.T,
         rate_P=np.array([plan.costs.rate for plan in ready]),
         impact_TPS=np.stack([i_ST.T for i_ST in impacts], axis=1) if impacts else None,
         funding_TS=None if first.funding_ST is None else first.funding_ST.T,

@@ -15,7 +15,7 @@ T bars · S symbols
 
 import numpy as np
 
-from flash_pipeline.backtest.prices import FloatArray, Prices
+from flash_pipeline.backtest.prices import BoolArray, FloatArray, Prices
 from flash_pipeline.errors import InvalidInput
 
 VOLATILITY_BARS = 24
@@ -52,7 +52,8 @@ def impact_scale(prices: Prices, coefficient: float, capital: float) -> FloatArr
     -----
     The turnover is that of the bar in which the order is filled. It decides what a fill costs,
     nothing that a strategy sees, so it is no look-ahead. The volatility is that of the close
-    returns of the `VOLATILITY_BARS` bars before, of fewer at the start.
+    returns of the `VOLATILITY_BARS` bars before, of fewer at the start. Bars that are filled in
+    have none; after a hole of so many bars the last volatility known is taken.
     """
     if prices.turnover_TS is None:
         raise InvalidInput(
@@ -60,15 +61,22 @@ def impact_scale(prices: Prices, coefficient: float, capital: float) -> FloatArr
             "or no impact"
         )
     turnover_TS = _last_known(prices.turnover_TS)
-    scale_TS = coefficient * _volatility(prices.close_TS) * np.sqrt(capital / turnover_TS)
+    close_TS = prices.close_TS
+    if prices.real_TS is not None:  # a price that is carried does not make a market calm
+        close_TS = np.where(prices.real_TS, close_TS, np.nan)
+    scale_TS = coefficient * _volatility(close_TS) * np.sqrt(capital / turnover_TS)
     return np.ascontiguousarray(scale_TS.T)
 
 
 def _last_known(turnover_TS: FloatArray) -> FloatArray:
-    known_TS = turnover_TS > 0  # false for a NaN
-    bar_T1 = np.arange(len(turnover_TS))[:, None]
+    return _carried(turnover_TS, turnover_TS > 0)  # false for a NaN
+
+
+def _carried(array_TS: FloatArray, known_TS: BoolArray) -> FloatArray:
+    """Return the last known value of each column, NaN before the first."""
+    bar_T1 = np.arange(len(array_TS))[:, None]
     last_TS = np.maximum.accumulate(np.where(known_TS, bar_T1, -1), axis=0)
-    carried_TS = np.take_along_axis(turnover_TS, np.maximum(last_TS, 0), axis=0)
+    carried_TS = np.take_along_axis(array_TS, np.maximum(last_TS, 0), axis=0)
     return np.where(last_TS >= 0, carried_TS, np.nan)
 
 
@@ -85,7 +93,8 @@ def _volatility(close_TS: FloatArray) -> FloatArray:
     mean_TS = np.full_like(sum_TS, np.nan)
     np.divide(np.maximum(sum_TS, 0.0), count_TS, out=mean_TS, where=count_TS > 0.5)
     # Before the second return nothing is known; the first known value stands in.
-    return np.sqrt(_first_known_before(mean_TS))
+    first_TS = _first_known_before(mean_TS)
+    return np.sqrt(_carried(first_TS, np.isfinite(first_TS)))
 
 
 def _rolling_sum(array_TS: FloatArray, bars: int) -> FloatArray:

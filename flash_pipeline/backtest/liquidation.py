@@ -47,7 +47,9 @@ def find_liquidation(marks: Marks, moves: Moves, maintenance_rate: float) -> Liq
 
     Within a bar every symbol is marked at its worst price at once, longs at the low and shorts at
     the high: in which order they came is not known. Without lows and highs only opens and closes
-    are looked at, and a ruin that the close recovers from is not seen.
+    are looked at, and a ruin that the close recovers from is not seen. In a bar in which no symbol
+    that is held trades, nothing can be taken over: as long as the equity is above 0, the account
+    lives on to the first open of one of them.
 
     Parameters
     ----------
@@ -67,7 +69,14 @@ def find_liquidation(marks: Marks, moves: Moves, maintenance_rate: float) -> Liq
     worst_T = 1 - marks.cost_T + worst_ST.sum(axis=0)
     in_bar_T = worst_T <= maintenance_rate * np.abs(held_ST + worst_ST).sum(axis=0)
     margin_T = maintenance_rate * np.abs(held_ST * moves.next_ST).sum(axis=0)
-    ended_T = (in_bar_T | (marks.next_T <= margin_T)) & (marks.gross_T > 0)
+    at_open_T = marks.next_T <= margin_T
+    at_open_T[-1] = False  # there is no next open
+    if moves.prices.real_TS is not None:
+        held, real_ST = held_ST != 0, moves.prices.real_TS.T
+        in_bar_T &= (held & real_ST).any(axis=0) | (worst_T <= 0)
+        opens_T = (held[:, :-1] & real_ST[:, 1:]).any(axis=0)
+        at_open_T[:-1] &= opens_T | (marks.next_T[:-1] <= 0)
+    ended_T = (in_bar_T | at_open_T) & (marks.gross_T > 0)
     if not ended_T.any():
         return None
     bar = int(np.argmax(ended_T))

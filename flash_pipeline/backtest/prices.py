@@ -52,6 +52,9 @@ class Prices:
     turnover_TS: FloatArray | None = None
     """Quote coin traded in the bar, which market impact needs; NaN or 0 where not known, infinity
     where orders are to have none."""
+    real_TS: BoolArray | None = None
+    """Where the symbol has a bar of its own, of `carried_forward`: elsewhere it is not traded and
+    what is held stays as it is. None where no bar is filled in."""
 
     def __post_init__(self) -> None:
         # Fields are set around the freeze once, so that every reader finds these dtypes.
@@ -81,10 +84,13 @@ class Prices:
         """Return these prices with every hole after a symbol's first close filled.
 
         A missing bar opens and closes at the last close before it, so it earns nothing and the
-        whole move falls on the first bar after the hole. Only the past is used. Bars before a
-        symbol's first close stay NaN.
+        whole move falls on the open of the first bar after the hole. Only the past is used. Bars
+        before a symbol's first close stay NaN. `real_TS` says which bars are no filled ones: a
+        price that is carried marks a position, and nothing is traded at it.
         """
         present_TS = is_price(self.open_TS) & is_price(self.close_TS)
+        if self.real_TS is not None:
+            present_TS &= self.real_TS
         bar_T1 = np.arange(len(self.start_time_T))[:, None]
         last_TS = np.maximum.accumulate(np.where(present_TS, bar_T1, -1), axis=0)
         carried_TS = np.take_along_axis(self.close_TS, np.maximum(last_TS, 0), axis=0)
@@ -99,13 +105,14 @@ class Prices:
             close_TS=np.where(present_TS, self.close_TS, carried_TS),
             low_TS=filled(self.low_TS),
             high_TS=filled(self.high_TS),
+            real_TS=present_TS if bool(((last_TS >= 0) & ~present_TS).any()) else None,
         )
 
     def _check_shapes(self) -> None:
         expected = (len(self.start_time_T), len(self.symbols))
         if expected[0] < 2:
             raise InvalidInput(f"{expected[0]} bars given: a fill needs the bar after the decision")
-        for name in _ARRAYS:
+        for name in (*_ARRAYS, "real_TS"):
             array_TS = getattr(self, name)
             if array_TS is not None and array_TS.shape != expected:
                 raise InvalidInput(

@@ -63,10 +63,11 @@ class Trials:
         sharpes_per_bar : sequence of float
             Their Sharpe ratios per bar; those that are not finite are left out.
         n_bars : int
-            Bars of the chosen one's backtest, at least 2. Where fewer than two ratios are known,
-            the variance is taken to be that of worthless strategies over so many bars,
-            `1 / (n_bars - 1)`: the standard error of a Sharpe ratio of zero (A. W. Lo (2002), "The
-            Statistics of Sharpe Ratios", Financial Analysts Journal 58(4)).
+            Bars of the chosen one's backtest, at least 2. The variance is at least that of
+            worthless strategies over so many bars, `1 / (n_bars - 1)`: the squared standard error
+            of a Sharpe ratio of zero (A. W. Lo (2002), "The Statistics of Sharpe Ratios",
+            Financial Analysts Journal 58(4)). A few known ratios that happen to lie close
+            together do not make luck any smaller.
 
         Raises
         ------
@@ -74,7 +75,8 @@ class Trials:
             If there is no trial.
         """
         known = [sharpe for sharpe in sharpes_per_bar if math.isfinite(sharpe)]
-        return cls(count, variance(known) if len(known) > 1 else 1 / (n_bars - 1))
+        luck = 1 / (n_bars - 1)
+        return cls(count, max(variance(known), luck) if len(known) > 1 else luck)
 
 
 def moments(returns_T: FloatArray, *, flat: float = 1e-12) -> Moments:

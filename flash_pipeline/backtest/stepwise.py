@@ -1,4 +1,4 @@
-"""The orders of an account bar by bar, for what depends on its size: steps, minima, thin markets.
+"""The orders of an account bar by bar: steps, minima, thin markets, and symbols that are closed.
 
 Quantities are whole steps of the exchange, so what is held depends on the equity, and the equity
 on all that was held before. The loop goes over bars and takes all parameter sets at once.
@@ -26,6 +26,8 @@ class Steps:
     """Opens in quote coin, 1 where no position is held."""
     traded_T: BoolArray
     """Bars at whose open is traded."""
+    waiting_TS: BoolArray | None
+    """Symbols of which nothing is traded even there, as they are closed; None for none."""
     rate_P: FloatArray
     """Fee and slippage, a fraction of the traded notional."""
     impact_TPS: FloatArray | None
@@ -67,6 +69,8 @@ def step_orders(targets_TPS: FloatArray, steps: Steps, account: Account) -> list
             order_PS = np.where(
                 solvent_P1, _ordered(wanted_PS, value_PS, open_S, account), -value_PS
             )
+            if steps.waiting_TS is not None:
+                order_PS[:, steps.waiting_TS[t]] = 0.0
             size_PS = np.abs(order_PS)
             rate_PS = steps.rate_P[:, None]
             if steps.impact_TPS is not None:

@@ -70,8 +70,8 @@ def simulate_many(
     Returns
     -------
     Sweep
-        As if each set had been simulated alone. With lots, the sets of a chunk go through the bars
-        together.
+        As if each set had been simulated alone. With lots, or holes in the prices, the sets of a
+        chunk go through the bars together.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def simulate_many(
     outcomes: list[tuple[Metrics, FloatArray | None]] = []
     with ThreadPoolExecutor(workers) as pool:
         for chunk, own in _chunks(targets, costs):
-            if account.lots is None:
+            if account.lots is None and prices.real_TS is None:
                 outcomes += pool.map(alone, chunk, own)
             else:
                 plans = list(pool.map(ready, chunk, own))

@@ -17,6 +17,15 @@ from flash_pipeline.cli.promotions import promote, promotions, rollback
 from flash_pipeline.cli.run import run
 from flash_pipeline.errors import FlashPipelineError
 
+_OF_LIBRARIES = {
+    ("duckdb", "Error"),
+    ("mlflow", "MlflowException"),
+    ("sqlalchemy", "SQLAlchemyError"),
+    ("sqlite3", "Error"),
+    ("builtins", "OSError"),
+}
+"""Errors that a store, a disk or a network causes: by package and name, for none is imported."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="flash-pipeline")
@@ -38,7 +47,10 @@ cli.add_command(doctor)
 
 
 def main() -> NoReturn:
-    """Run the command line; an error raised on purpose is one line and exit status 1."""
+    """Run the command line; an error raised on purpose is one line and exit status 1.
+
+    So is one of a store, a disk or a network. Any other is a fault of the code, with its traceback.
+    """
     status: object = 0
     try:
         cli()
@@ -49,8 +61,21 @@ def main() -> NoReturn:
             f"error: {' '.join(str(error).split())}", err=True
         )  # libraries put in line breaks
         status = 1
+    except Exception as error:
+        if not _is_of_a_library(error):
+            raise
+        from flash_pipeline.settings import error_line
+
+        click.echo(f"error: {error_line(error)}", err=True)
+        status = 1
     # By now everything is closed and stored. A normal exit would end with DuckDB 2.0's bindings
     # reporting dozens of "leaked" objects that the interpreter merely had no time to free.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status if isinstance(status, int) else 1)
+
+
+def _is_of_a_library(error: Exception) -> bool:
+    kinds = type(error).__mro__
+    names = {(kind.__module__.partition(".")[0].lstrip("_"), kind.__name__) for kind in kinds}
+    return not names.isdisjoint(_OF_LIBRARIES)

@@ -28,7 +28,7 @@ MOST_FOLDS = 5
 )
 @click.option("--fresh", is_flag=True, help="Begin anew though the last one is not finished.")
 @click.option("--recipe", metavar="NAME", help="auto, demo, seed or full: that of the windows.")
-@click.option("--symbols", metavar="A,B", help="Symbols: those of the windows.")
+@click.option("--symbols", metavar="A,B", help="By default those of the windows.")
 @json_option
 def evaluate(
     show: bool, recipe: str | None, symbols: str | None, as_json: bool, **plan: object
@@ -43,8 +43,12 @@ def evaluate(
     settings = Settings.from_environment()
     if not show:
         from flash_pipeline.defs.resources import PipelineResource
+        from flash_pipeline.windows import read_windows
 
-        listed = symbols.split(",") if symbols is not None else None
+        if symbols is None:
+            listed = list(read_windows(settings.windows).symbols)
+        else:
+            listed = symbols.split(",")
         pipeline = PipelineResource(recipe=recipe, symbols=listed)
         pipeline.resolve()
         _run(settings, pipeline, _plan_config(plan))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
     from flash_pipeline.settings import Settings
+    from flash_pipeline.training.tracking import RegisteredModel
 
 _PATIENCE_S = 10.0
 
@@ -35,7 +36,7 @@ def promote(version: str | None) -> None:
     from flash_pipeline.storage.lock import claim_home
     from flash_pipeline.training.tracking import CHAMPION, Registry
 
-    settings = Settings.from_environment()
+    settings, who = Settings.from_environment(), _user()
     if not settings.contest.is_file():
         raise DataError(f"there is no challenger in {settings.home}: run the job first (make run)")
     os.environ["DAGSTER_HOME"] = str(prepare_instance(settings))
@@ -51,10 +52,10 @@ def promote(version: str | None) -> None:
         if holder is not None and holder.version == challenger:
             click.echo(f"Version {challenger} is the champion already.")
             return
-        _materialize_champion(instance)
-        champion = registry.require(CHAMPION).version
+        _materialize_champion(instance, who)
+        champion = registry.require(CHAMPION)
     before = f"in place of version {holder.version}" if holder is not None else "the first one"
-    click.echo(f"Champion is version {champion}, {before}. The next run forecasts with it.")
+    click.echo(f"Champion is version {champion.version}, {before}. {_prospect(settings, champion)}")
 
 
 @click.command()
@@ -73,7 +74,7 @@ def rollback(reason: str) -> None:
     from flash_pipeline.storage.warehouse import open_warehouse
     from flash_pipeline.training.tracking import Registry
 
-    settings = Settings.from_environment()
+    settings, who = Settings.from_environment(), _user()
     os.environ["DAGSTER_HOME"] = str(prepare_instance(settings))
     with dg.DagsterInstance.get() as instance, claim_home(settings.home):
         registry = Registry(settings)
@@ -81,12 +82,12 @@ def rollback(reason: str) -> None:
             restored = roll_back(
                 registry,
                 connection,
-                who=getpass.getuser(),
+                who=who,
                 decided_at=int(time.time() * 1000),
                 reason=reason,
             )
-        _tell_dagster(instance, restored.version, reason)
-    click.echo(f"Champion is version {restored.version} again. The next run forecasts with it.")
+        _tell_dagster(instance, restored.version, who, reason)
+    click.echo(f"Champion is version {restored.version} again. {_prospect(settings, restored)}")
 
 
 @click.command()
@@ -107,7 +108,37 @@ def promotions(last: int, as_json: bool) -> None:
         _print(rows)
 
 
-def _materialize_champion(instance: "DagsterInstance") -> None:
+def _user() -> str:
+    """Return the user's name, or the number where the machine has no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid {os.getuid()}"
+
+
+def _prospect(settings: "Settings", champion: "RegisteredModel") -> str:
+    """Say whether the next run can forecast with a champion, by the windows that are stored."""
+    from flash_pipeline.evaluation.fitness import misfit, obsolete
+    from flash_pipeline.training.bundle import ModelBundle
+    from flash_pipeline.windows import read_windows
+
+    bundle = champion.opened
+    try:
+        frame = read_windows(settings.windows)
+    except DataError:
+        return "The next run forecasts with it where it fits that run's windows."
+    why = obsolete(bundle, frame)
+    if not why and isinstance(bundle, ModelBundle):
+        why = misfit(bundle, frame)
+    if not why:
+        return "The next run forecasts with it."
+    return (
+        f"Warning: it {why}, so a run on such windows makes no forecast: restore its "
+        "configuration, or promote the challenger (flash_pipeline promote)."
+    )
+
+
+def _materialize_champion(instance: "DagsterInstance", who: str) -> None:
     """Materialize the champion alone, with force, as the launchpad would."""
     import dagster as dg
 
@@ -119,7 +150,7 @@ def _materialize_champion(instance: "DagsterInstance") -> None:
         instance=instance,
         asset_selection=[dg.AssetKey("champion")],
         run_config={
-            "ops": {"champion": {"config": {"force": True, "who": getpass.getuser()}}},
+            "ops": {"champion": {"config": {"force": True, "who": who}}},
             "loggers": {"console": {"config": {"log_level": "INFO"}}},
         },
         raise_on_error=False,
@@ -128,14 +159,14 @@ def _materialize_champion(instance: "DagsterInstance") -> None:
         raise RunFailed(failure_reason(result))
 
 
-def _tell_dagster(instance: "DagsterInstance", version: str, reason: str) -> None:
+def _tell_dagster(instance: "DagsterInstance", version: str, who: str, reason: str) -> None:
     """Record the rollback as a materialization, so that the UI shows the champion there is."""
     import dagster as dg
 
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
             asset_key="champion",
-            description=f"rolled back by {getpass.getuser()}",
+            description=f"rolled back by {who}",
             metadata={"version": version, "promoted": False, "reason": reason or "rolled back"},
             tags={"dagster/data_version": version},
         )

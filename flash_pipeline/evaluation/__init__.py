@@ -38,7 +38,7 @@ from flash_pipeline.evaluation.promotion_log import (
     roll_back,
     settle,
 )
-from flash_pipeline.evaluation.rivals import Field, Rival, fit_rivals
+from flash_pipeline.evaluation.rivals import Field, Rival, gather_rivals
 from flash_pipeline.evaluation.settlement import Settlement, settle_contest
 from flash_pipeline.evaluation.terms import Terms
 from flash_pipeline.evaluation.trading import load_funding
@@ -73,7 +73,7 @@ __all__ = [
     "drift_warnings",
     "evaluate_challenger",
     "feature_drift",
-    "fit_rivals",
+    "gather_rivals",
     "latest_forecasts",
     "live_record",
     "load_funding",

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from flash_pipeline.errors import BundleMismatch, InvalidConfig
 from flash_pipeline.evaluation.trading import predict_windows
 from flash_pipeline.training.baselines import BASELINES, Forecaster, load_baseline
@@ -15,6 +17,8 @@ from flash_pipeline.training.bundle import DESCRIPTION_FILE as BUNDLE_FILE
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.predictor import Predictions
 from flash_pipeline.training.recipes import Recipe
+from flash_pipeline.training.scaler import Floats
+from flash_pipeline.training.targets import anchor_volatility
 from flash_pipeline.training.trainer import root_mean_square, train
 from flash_pipeline.windows.blocks import WindowFrame
 from flash_pipeline.windows.split import Positions, Split, purged
@@ -81,6 +85,15 @@ class Network:
                 f"{frame.horizon} and {frame.lookback}"
             )
         return predict_windows(frame, bundle, index_N)
+
+    def unit(self, frame: WindowFrame, index_N: Positions) -> Floats:
+        """Return what a scaled output of 1 comes to [N, S], in the unit of the head.
+
+        A model that says the same at all dates predicts a multiple of it.
+        """
+        sigma_NS = anchor_volatility(frame)[index_N]
+        ones_NS = np.ones_like(sigma_NS)
+        return np.broadcast_to(self.bundle.to_units(ones_NS, sigma_NS), ones_NS.shape)
 
     def save(self, folder: Path) -> None:
         """Write it into an existing folder."""

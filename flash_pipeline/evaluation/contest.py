@@ -25,6 +25,7 @@ from flash_pipeline.backtest import (
 from flash_pipeline.errors import NotEnoughHistory, SchemaMismatch
 from flash_pipeline.evaluation.entrants import Contestant, readable, run_model
 from flash_pipeline.evaluation.fitness import misfit, obsolete
+from flash_pipeline.evaluation.identity import contest_digest
 from flash_pipeline.evaluation.rivals import Rival, no_position, rival_track, trade_rival
 from flash_pipeline.evaluation.terms import Terms, open_venue
 from flash_pipeline.evaluation.tracks import Tracks
@@ -65,6 +66,8 @@ class Contest:
     """Version of the champion that was to be met, comparable or not; None where there was none."""
     champion_unfit: bool = False
     """Whether there is a champion that no configuration of this home can predict with again."""
+    terms: str = ""
+    """Hash of the dates, of what trading costs and of who competes: see `contest_digest`."""
 
     def save(self, path: Path) -> None:
         """Write the figures as JSON and the tracks as Parquet beside it, each whole or not at all.
@@ -110,6 +113,7 @@ class Contest:
             "first_made_at": self.first_made_at,
             "challenger": self.challenger.version,
             "rival": self.rival,
+            "terms": self.terms,
         }
 
 
@@ -164,7 +168,7 @@ def evaluate_challenger(
         No champion, or one that predicts something else or cannot be read any more, leaves the
         challenger alone with the baselines.
     baselines : sequence of Rival
-        Simple models: see `fit_rivals`. Holding no position is among them in any case.
+        Simple models: see `gather_rivals`. Holding no position is among them in any case.
     beside : Beside
         What else the report shows.
 
@@ -227,6 +231,7 @@ def evaluate_challenger(
         ),
         rival=champion[0] if champion is not None else None,
         champion_unfit=unfit,
+        terms=contest_digest(venue, frame.made_at_N[index_N], meeting.baselines),
     )
     return contest, report
 

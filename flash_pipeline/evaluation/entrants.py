@@ -90,6 +90,7 @@ def run_model(
         net_return_T=result.returns_T,
         loss_T=np.full(len(index_N), np.nan) if losses_NS is None else mean_by_date(losses_NS),
         measured_as="" if losses_NS is None else unit,
+        liquidated=result.liquidated,
     )
     return Outcome(told.value_NS, result, contestant, track)
 

@@ -8,26 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from flash_pipeline.backtest import (
-    Costs,
     FoldRow,
     Metrics,
     allocation_weights,
     direction_weights,
     hold_cohorts,
-    known_funding,
     quantile_weights,
     regression_weights,
-    simulate,
     summarise,
 )
 from flash_pipeline.errors import NotEnoughHistory, SchemaMismatch
 from flash_pipeline.evaluation.contenders import TRANSFORMER
 from flash_pipeline.evaluation.scores import Outcome, outcomes, rank_ic
 from flash_pipeline.evaluation.statistics import Floats
+from flash_pipeline.evaluation.terms import Terms, open_venue
 from flash_pipeline.evaluation.trading import as_live, load_prices
 from flash_pipeline.evaluation.walkforward import describe_predictions, read_predictions
 from flash_pipeline.storage.klines import KlineStore
@@ -41,12 +38,11 @@ class _Market:
 
     frame: WindowFrame
     store: KlineStore
-    costs: Costs
-    funding: pa.Table | None
+    terms: Terms
 
 
 def fold_rows(
-    path: Path, frame: WindowFrame, store: KlineStore, costs: Costs, funding: pa.Table | None
+    path: Path, frame: WindowFrame, store: KlineStore, terms: Terms
 ) -> tuple[FoldRow, ...]:
     """Return one row per fold of the stored walk-forward, for the report's table.
 
@@ -61,10 +57,8 @@ def fold_rows(
         The windows of the report.
     store : KlineStore
         Their candles.
-    costs : Costs
-        Of a trade.
-    funding : pa.Table or None
-        Settlements, charged as far as `known_funding` knows them; None charges none.
+    terms : Terms
+        Those of the report: a fold trades as everyone in the contest does.
 
     Returns
     -------
@@ -80,7 +74,7 @@ def fold_rows(
     theirs = (meta.symbols, meta.interval, meta.horizon, meta.synthetic)
     if theirs != (frame.symbols, frame.interval.value, frame.horizon, frame.synthetic):
         return ()
-    market = _Market(frame, store, costs, funding)
+    market = _Market(frame, store, terms)
     chosen = table.filter(pc.equal(table["model"], TRANSFORMER))
     rows = []
     for number, scale in enumerate(meta.scales.get(TRANSFORMER, ()), 1):
@@ -122,12 +116,9 @@ def _traded(
     weights_NS = np.zeros((len(bar_N), len(frame.symbols)))
     weights_NS[index_N - index_N[0]] = _weights(frame, fold, index_N, scale)
     weights_NS = hold_cohorts(weights_NS, frame.horizon)
-    prices = load_prices(frame, market.store, bar_N)
-    weights_NS[np.isnan(prices.close_TS)] = 0.0
-    funding_TS = None if market.funding is None else known_funding(market.funding, prices).rate_TS
-    gross = max(1.0, float(np.abs(weights_NS).sum(axis=1).max()))
-    result = simulate(weights_NS, prices, market.costs, gross_cap=gross, funding_TS=funding_TS)
-    return summarise(result, frame.interval.bars_per_year)
+    venue = open_venue(market.terms, load_prices(frame, market.store, bar_N))
+    own_cap = max(1.0, float(np.abs(weights_NS).sum(axis=1).max()))
+    return summarise(venue.trade(weights_NS, own_cap), frame.interval.bars_per_year)
 
 
 def _weights(

@@ -3,8 +3,11 @@
     challenger ─┐   on the same dates,     difference     resampled      lower bound
     champion   ─┴─► net of costs       ──► date by date ─► in blocks  ──► above 0: favoured
 
-The difference is paired: what moves both accounts cancels. It is resampled in blocks of at least
-two horizons, since a position is held for one. Net return decides; the loss of the forecasts,
+The difference is that of the log growth of the accounts, log(1 + net return) of a bar, so that its
+mean is above 0 where the challenger's account ends above the rival's; a mean of simple returns
+would favour accounts that swing and shrink. It is paired: what moves both accounts cancels. It is
+resampled in blocks of at least two horizons, since a position is held for one. Growth decides; an
+account that was liquidated never wins; the loss of the forecasts,
 where both are measured alike, may only object. The challenger must be favoured over the champion
 and over the best baseline, each at the level: a union of nulls, all of which have to be rejected,
 needs no correction (Berger 1982, Multiparameter Hypothesis Testing and Acceptance Sampling,
@@ -12,18 +15,23 @@ Technometrics 24(4)).
 
 **Repeated selection.** Challengers come again and again and meet the champion on nearly the same
 dates: at 5 % each, one in twenty of the worthless would get through. So a contest spends the
-level of its dates. The level left for a contest is
+level of its dates. What is left for a contest is
 
-    level - sum over earlier contests j of (share of these dates that j used) x (level that j spent)
+    left = level - max over its dates of (sum of the levels that earlier contests spent there)
 
-Contests on the very same dates thus spend `level` together at most, which bounds the probability
-of any false promotion among them by `level` however they depend on one another (alpha spending:
-Tian and Ramdas 2021, Online control of the familywise error rate, section 2; Lan and DeMets 1983,
-Biometrika 70(3)). Fresh dates bring their share of the level back: disjoint dates are separate
-claims (the decaying memory of Ramdas, Yang, Wainwright and Jordan 2017, Online control of the
-false discovery rate with decaying memory, NeurIPS). So that an hourly training does not spend the
-level on one fresh date at a time, no contest is held before `least_new_share` of the dates is
-new since the last: asking without looking costs nothing.
+and it spends `spent_share` of that. So no date ever holds more than `level` in sum, which bounds
+the probability of any false promotion among all the contests that use that date by `level`,
+however they depend on one another (alpha spending: Tian and Ramdas 2021, Online control of the
+familywise error rate, section 2; Lan and DeMets 1983, Biometrika 70(3)). The level comes back with
+dates that were never used, and with them alone: disjoint dates are separate claims, so over years
+the bound holds for each span of a contest's length, not for all of them together.
+
+A contest that spent all would leave nothing for those that overlap it, and one of them would be
+held per span; half of what is left gives the first 2.5 % of 5 %, the next 1.25 %, and in the long
+run each of ten contests per span some 0.45 %. So that an hourly training does not spend the level
+on one fresh date at a time, no contest is held before `least_new_share` of the dates is new since
+the last, nor at less than `least_level`, which hardly anything could pass: asking without looking
+costs nothing.
 
 Shape letters: T dates.
 """
@@ -54,19 +62,26 @@ class GateRules:
     """
 
     level: float = 0.05
-    """One-sided probability of promoting a challenger that is no better, between 0 and 0.5."""
+    """One-sided probability of promoting any challenger that is no better, over all contests that
+    share a date, between 0 and 0.5."""
+    spent_share: float = 0.5
+    """Share of the level left that a contest spends, above 0 and at most 1."""
+    least_level: float = 0.001
+    """Level below which no contest is held, 0 or more."""
     block_horizons: float = 2.0
     """Least mean length of a bootstrap block in horizons, at least 2; see `block_length`."""
     resamples: int = 10_000
     """Of the bootstrap, at least 100: p-values are multiples of 1 / (resamples + 1)."""
     least_new_share: float = 0.1
-    """Share of the dates that must be new since any earlier contest, 0 to 1."""
+    """Share of the dates that no earlier contest may have used, 0 to 1."""
     seed: int = 58
     """Of the resamples, 0 or more: the same contest is decided the same way each time."""
 
     def __post_init__(self) -> None:
         for name, good, expected in (
             ("level", 0 < self.level < 0.5, "a number between 0 and 0.5"),
+            ("spent_share", 0 < self.spent_share <= 1, "above 0 and at most 1"),
+            ("least_level", self.least_level >= 0, "0 or more"),
             ("block_horizons", self.block_horizons >= 2, "at least 2"),
             ("resamples", self.resamples >= 100, "at least 100"),
             ("least_new_share", 0 <= self.least_new_share <= 1, "0 to 1"),
@@ -85,7 +100,7 @@ class Comparison:
     dates: int
     """Dates compared."""
     difference: float
-    """Mean net return per bar of the challenger less the rival's, a fraction."""
+    """Mean log growth per bar of the challenger's account less the rival's, after costs."""
     lower: float
     """One-sided lower bound of the difference at the level of the test."""
     p_value: float
@@ -95,7 +110,10 @@ class Comparison:
     loss_p_value: float | None
     """Probability of so much more loss if both forecast equally well; None if not comparable."""
     favoured: bool
-    """Whether the net return speaks for the challenger at the level and the loss not against."""
+    """Whether the growth speaks for the challenger at the level, the loss not against it, and the
+    account was not liquidated."""
+    liquidated: bool = False
+    """Whether the challenger's account was liquidated."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +158,7 @@ def pass_gate(tracks: Tracks, level: float, rules: GateRules) -> tuple[Compariso
 
 
 def compare(challenger: Track, rival: Track, level: float, rules: GateRules) -> Comparison:
-    """Test whether the challenger's net return is higher than a rival's, and its loss no higher.
+    """Test whether the challenger's account grew more than a rival's, and its loss is no higher.
 
     The p-value is the share of mean differences by chance, see `mean_deviations`, that are as
     large as the observed one (Efron and Tibshirani 1993, An Introduction to the Bootstrap, section
@@ -155,7 +173,7 @@ def compare(challenger: Track, rival: Track, level: float, rules: GateRules) -> 
     _require_alike(challenger, rival, rules)
     block = _block(challenger, rules)
     rng = np.random.default_rng(rules.seed)
-    gain_T = challenger.net_return_T - rival.net_return_T
+    gain_T = challenger.growth_T - rival.growth_T
     difference, chance_R = float(gain_T.mean()), _by_chance(gain_T, block, rules, rng)
     p_value = _p_value(chance_R, difference)
     loss_difference = loss_p = None
@@ -174,14 +192,15 @@ def compare(challenger: Track, rival: Track, level: float, rules: GateRules) -> 
         p_value=p_value,
         loss_difference=loss_difference,
         loss_p_value=loss_p,
-        favoured=difference > 0 and p_value < level and not objects,
+        favoured=difference > 0 and p_value < level and not objects and not challenger.liquidated,
+        liquidated=challenger.liquidated,
     )
 
 
 def available_level(
     first_made_at: int, last_made_at: int, held: Sequence[HeldContest], rules: GateRules
 ) -> float:
-    """Return the level that earlier contests leave for one on these dates, 0 or more.
+    """Return the level at which a contest on these dates is decided, 0 or more.
 
     Parameters
     ----------
@@ -190,21 +209,27 @@ def available_level(
     held : sequence of HeldContest
         Those that looked at the figures, this one not among them.
     """
-    spent = sum(_shared(first_made_at, last_made_at, each) * each.level for each in held)
-    return max(0.0, rules.level - spent)
+    inside = [each for each in held if _meets(first_made_at, last_made_at, each)]
+    # What was spent on a date changes at the first date of a contest only, or else falls.
+    tops = [max(first_made_at, each.first_made_at) for each in inside]
+    spent = [sum(each.level for each in inside if _meets(top, top, each)) for top in tops]
+    return max(0.0, rules.level - max(spent, default=0.0)) * rules.spent_share
 
 
 def new_share(first_made_at: int, last_made_at: int, held: Sequence[HeldContest]) -> float:
-    """Return the share of the dates that no single earlier contest looked at, 0 to 1."""
-    return 1 - max((_shared(first_made_at, last_made_at, each) for each in held), default=0.0)
+    """Return the share of the dates that no earlier contest looked at, 0 to 1."""
+    if first_made_at == last_made_at:
+        return float(not any(_meets(first_made_at, last_made_at, each) for each in held))
+    used, until = 0, first_made_at
+    for each in sorted(held, key=lambda contest: contest.first_made_at):
+        begin, end = max(until, each.first_made_at), min(last_made_at, each.last_made_at)
+        if end > begin:
+            used, until = used + end - begin, end
+    return 1 - used / (last_made_at - first_made_at)
 
 
-def _shared(first: int, last: int, earlier: HeldContest) -> float:
-    """Return the share of the dates from `first` to `last` that an earlier contest used."""
-    if first == last:
-        return float(earlier.first_made_at <= first <= earlier.last_made_at)
-    common = min(last, earlier.last_made_at) - max(first, earlier.first_made_at)
-    return max(0, common) / (last - first)
+def _meets(first: int, last: int, earlier: HeldContest) -> bool:
+    return earlier.first_made_at <= last and earlier.last_made_at >= first
 
 
 def _block(track: Track, rules: GateRules) -> float:

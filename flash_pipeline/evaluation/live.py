@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from flash_pipeline.errors import SchemaMismatch
-from flash_pipeline.evaluation.bootstrap import bootstrap_means
+from flash_pipeline.evaluation.bootstrap import mean_deviations
 from flash_pipeline.evaluation.forecasts import FORECASTS_TABLE
 from flash_pipeline.evaluation.quality import hit_rate, mean_by_date, rank_ic
 from flash_pipeline.evaluation.statistics import Interval as Range
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 LEVEL = 0.95
-"""Share of samples that stay within the range, unless asked otherwise."""
+"""Probability that a model which does as promised raises no alarm, unless asked otherwise."""
+
+WINDOW_DATES = 720
+"""Newest scored dates that are judged: a month of hours. Older ones would hide a change."""
 
 _RESAMPLES = 2000
 _LEAST_BLOCKS = 2
@@ -131,11 +134,11 @@ class LiveCheck:
     """Whether a model does live what its backtest promised."""
 
     dates: int
-    """Instants with a scored forecast."""
+    """Instants with a scored forecast that are judged: the newest."""
     live: dict[str, float]
-    """Figures of the live forecasts."""
+    """Figures of the live forecasts at these."""
     expected: dict[str, Range]
-    """What the backtest had, and the range that as many live dates should stay in."""
+    """What the backtest had, and the range that these live figures should stay in."""
     warnings: tuple[str, ...]
     """One sentence per figure outside of its range; empty where all is as promised."""
 
@@ -240,61 +243,54 @@ def live_record(
     return pa.Table.from_pylist(rows, schema=LIVE_SCHEMA)
 
 
-def check_live(live: Scored, backtest: Scored | None, *, level: float = LEVEL) -> LiveCheck:
-    """Compare a model's live record with its backtest.
+def check_live(
+    live: Scored, backtest: Scored | None, *, level: float = LEVEL, window: int = WINDOW_DATES
+) -> LiveCheck:
+    """Compare a model's newest live forecasts with its backtest.
 
-    Rank IC and hit rate: as many dates as are live are drawn from the backtest in blocks of two
-    horizons or more, again and again; the range holds `level` of their means. It is wide for a
-    short record, so a bad week is no alarm. Calibration needs no backtest: a range around the
-    live coverage must hold what the quantiles promise, one around the excess of the predicted
-    probabilities over the rises must hold 0.
+    Rank IC and hit rate: two means, each with an error of its own, since the backtest is a sample
+    too. The range of a live figure is the backtest's, plus what both may deviate by chance: see
+    `bootstrap.mean_deviations`. It is wide for a short record, so a bad week is no alarm.
+    Calibration needs no backtest: the live coverage must not deviate from what the quantiles
+    promise, nor the predicted probabilities from the rises, by more than chance. The measures
+    share the probability of a false alarm (Bonferroni).
 
     Parameters
     ----------
     live, backtest : Scored
         Of one model version; without a backtest only calibration is checked.
     level : float
-        Share of samples within the range, between 0 and 1.
+        Probability that a model which does as promised raises no alarm in one check, between 0
+        and 1.
+    window : int
+        Newest live dates that are judged, at least 1.
 
     Returns
     -------
     LiveCheck
         Without a warning where fewer than two blocks of dates are scored: that is too early.
     """
+    live = live.newest(window)
     dates = len(live.made_at_N)
     figures = live.figures
-    block = block_length(live.horizon, dates)
-    if dates < _LEAST_BLOCKS * block:
+    if dates < _LEAST_BLOCKS * block_length(live.horizon, dates):
         return LiveCheck(dates, figures, {}, ())
     promised = {} if backtest is None else _dated(backtest)
-    expected = {
-        name: _range(values_N, dates, level, live.horizon)
-        for name, values_N in promised.items()
-        if np.isfinite(values_N).any() and np.isfinite(figures[name])
+    chance = _chances(live, promised)
+    outside = (1 - level) / max(1, len(chance))
+    ranges = {
+        name: Range(value, *(value + np.quantile(chance_R, [outside / 2, 1 - outside / 2])))
+        for name, (value, chance_R) in chance.items()
     }
-    calibration = {
-        "coverage": mean_by_date(live.inside_NS),
-        "probability_excess": mean_by_date(live.excess_NS),
-    }
-    seen = {
-        name: _range(values_N, dates, level, live.horizon)
-        for name, values_N in calibration.items()
-        if np.isfinite(values_N).any()
-    }
-    targets = {"coverage": live.expected_coverage, "probability_excess": 0.0}
-    warnings = [
-        f"{_NAMES[name]} is {figures[name]:.3f} over {dates} live dates: {level:.0%} of as many "
-        f"dates of the backtest lie from {span.low:.3f} to {span.high:.3f}"
-        for name, span in expected.items()
+    warnings = tuple(
+        f"{_NAMES[name]} is {figures[name]:.3f} over the newest {dates} live dates: expected "
+        f"{span.value:.3f}{' as in the backtest' if name in promised else ''}, by chance "
+        f"{span.low:.3f} to {span.high:.3f}"
+        for name, span in ranges.items()
         if not span.low <= figures[name] <= span.high
-    ]
-    warnings += [
-        f"{_NAMES[name]} is {figures[name]:.3f} over {dates} live dates, from {span.low:.3f} to "
-        f"{span.high:.3f} with {level:.0%} confidence: expected {targets[name]:.3f}"
-        for name, span in seen.items()
-        if not span.low <= targets[name] <= span.high
-    ]
-    return LiveCheck(dates, figures, expected, tuple(warnings))
+    )
+    expected = {name: span for name, span in ranges.items() if name in promised}
+    return LiveCheck(dates, figures, expected, warnings)
 
 
 _NAMES = {
@@ -339,18 +335,29 @@ def _dated(scored: Scored) -> dict[str, Floats]:
     return {"rank_ic": mean_by_date(product_NS), "hit_rate": mean_by_date(hit_NS)}
 
 
-def _range(values_N: Floats, dates: int, level: float, horizon: int) -> Range:
-    """Return the mean of a series and where the means of so many of its dates lie."""
+def _chances(live: Scored, promised: dict[str, Floats]) -> dict[str, tuple[float, Floats]]:
+    """Return what each known measure should be, and how far off it may be by chance [R]."""
+    told = {
+        **(_dated(live) if promised else {}),
+        "coverage": mean_by_date(live.inside_NS),
+        "probability_excess": mean_by_date(live.excess_NS),
+    }
+    targets = {"coverage": live.expected_coverage, "probability_excess": 0.0}
+    rng = np.random.default_rng(_SEED)
+    found: dict[str, tuple[float, Floats]] = {}
+    for name, values_N in told.items():
+        series = [values_N, *([promised[name]] if name in promised else [])]
+        if all(np.isfinite(each_N).any() for each_N in series):
+            off_R = np.sum([_by_chance(each_N, live.horizon, rng) for each_N in series], axis=0)
+            target = float(np.nanmean(promised[name])) if name in promised else targets[name]
+            found[name] = target, off_R
+    return found
+
+
+def _by_chance(values_N: Floats, horizon: int, rng: np.random.Generator) -> Floats:
     known_N = values_N[np.isfinite(values_N)]
-    means_R = bootstrap_means(
-        known_N,
-        block=block_length(horizon, len(known_N)),
-        resamples=_RESAMPLES,
-        rng=np.random.default_rng(_SEED),
-        length=dates,
-    )
-    low, high = np.quantile(means_R, [(1 - level) / 2, (1 + level) / 2])
-    return Range(float(known_N.mean()), float(low), float(high))
+    block = block_length(horizon, len(known_N))
+    return mean_deviations(known_N, block=block, resamples=_RESAMPLES, rng=rng, reach=horizon)
 
 
 def _mean(values_NS: Floats) -> float:

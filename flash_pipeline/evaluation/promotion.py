@@ -29,6 +29,8 @@ class Decision:
     """Level that the comparison spent: 0 where none was made."""
     comparisons: tuple[Comparison, ...] = ()
     """With the champion first and the best baseline; none where none was made."""
+    rules: GateRules | None = None
+    """What it was compared by; None where it was not."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def decide_promotion(
     """
     challenger = contest.challenger
     if champion_version is None:
-        return Decision(True, "there was no champion")
+        return Decision(True, "there was no champion; not tested against one", forced=force)
     if champion_version == challenger.version:
         return Decision(False, f"version {challenger.version} is the champion already")
     if force:
@@ -114,12 +116,12 @@ def _by_the_gate(contest: Contest, rules: GateRules, history: History) -> Decisi
     dates = (contest.first_made_at, contest.last_made_at)
     fresh = new_share(*dates, history.held)
     level = available_level(*dates, history.held, rules)
-    if fresh < rules.least_new_share or level <= 0:
+    if fresh < rules.least_new_share or not level or level < rules.least_level:
         return Decision(
             False,
             f"not compared: {fresh:.1%} of the dates to {iso_utc(contest.last_made_at)} are new "
-            f"since the last contest and leave a level of {level:.2%}: a comparison is made where "
-            f"{rules.least_new_share:.0%} are new",
+            f"since the last contest and leave a level of {level:.3%}: a comparison is made where "
+            f"{rules.least_new_share:.0%} are new and {rules.least_level:.1%} is left",
         )
     comparisons = pass_gate(contest.tracks, level, rules)
     promoted = all(each.favoured for each in comparisons)
@@ -128,15 +130,17 @@ def _by_the_gate(contest: Contest, rules: GateRules, history: History) -> Decisi
     return Decision(
         promoted,
         f"version {contest.challenger.version} is {verb} than champion {contest.rival} and the "
-        f"best baseline over the same {contest.anchors} dates at the level {level:.2%}: {against}",
+        f"best baseline over the same {contest.anchors} dates at the level {level:.2%}: "
+        f"{'its account was liquidated; ' * contest.tracks.challenger.liquidated}{against}",
         level=level,
         comparisons=comparisons,
+        rules=rules,
     )
 
 
 def _in_words(each: Comparison, rules: GateRules) -> str:
     words = (
-        f"against {each.rival} {each.difference:+.3e} net return per bar, lower bound "
+        f"against {each.rival} {each.difference:+.3e} log growth per bar, lower bound "
         f"{each.lower:+.3e}, p = {each.p_value:.4f}"
     )
     if each.loss_difference is not None and each.loss_p_value is not None:

@@ -13,8 +13,8 @@ import pyarrow as pa
 from flash_pipeline.errors import ModelNotRegistered
 from flash_pipeline.evaluation.contest import Contest
 from flash_pipeline.evaluation.entrants import Contestant
-from flash_pipeline.evaluation.gate import HeldContest
-from flash_pipeline.evaluation.promotion import Decision, History
+from flash_pipeline.evaluation.gate import GateRules, HeldContest
+from flash_pipeline.evaluation.promotion import DEFAULT_RULES, Decision, History
 from flash_pipeline.storage.warehouse import has_table, transaction
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ PROMOTIONS_SCHEMA = pa.schema(
         "first_made_at, last_made_at": "dates of the contest, ms since the epoch, UTC",
         "dates": "how many dates the contest has",
         "level": "spent by the comparison; 0 where none was made",
-        "net_return_difference": "per bar, challenger less champion",
+        "net_return_difference": "mean log growth per bar after costs, challenger less champion",
         "lower": "its one-sided lower bound at the level",
         "p_value": "probability of so large a difference between two that are equally good",
-        "figures": "JSON: both contestants, every comparison",
+        "figures": "JSON: both contestants, every comparison, the rules, the hash of the terms",
     },
 )
 """Columns of the log."""
@@ -104,11 +104,13 @@ def record_decision(
     -------
     bool
         Whether a row was added. A look at the champion itself is no decision; the same decision
-        on the same contest is one as long as no other change of champion lies between.
+        on the same contest, on the same terms and by the same rules, is one as long as no other
+        change of champion lies between.
     """
     if champion_version == contest.challenger.version:
         return False
     first = next(iter(decision.comparisons), None)
+    figures = _figures(contest, decision)
     row = {
         "decided_at": decided_at,
         "who": who,
@@ -125,14 +127,14 @@ def record_decision(
         "net_return_difference": None if first is None else first.difference,
         "lower": None if first is None else first.lower,
         "p_value": None if first is None else first.p_value,
-        "figures": _figures(contest, decision),
+        "figures": figures,
     }
     with transaction(connection):
         connection.execute(_CREATE_SQL)
-        again = connection.execute(
+        alike = connection.execute(
             _REPEATED_SQL, {name: row[name] for name in ("action", *_KEY)}
         ).fetchall()
-        if again:
+        if any(_identity(theirs) == _identity(figures) for (theirs,) in alike):
             return False
         _insert(connection, row)
     return True
@@ -189,20 +191,25 @@ def read_promotions(connection: "DuckDBPyConnection", last: int | None = None) -
     return _rows(connection, columns, last).cast(PROMOTIONS_SCHEMA)
 
 
-def read_history(connection: "DuckDBPyConnection", contest: Contest) -> History:
+def read_history(
+    connection: "DuckDBPyConnection", contest: Contest, rules: GateRules = DEFAULT_RULES
+) -> History:
     """Return what earlier decisions leave for that on a contest.
 
-    The contest itself, decided before, does not count: a repeated decision is the same.
+    Of a contest that was compared before, on the same terms and by the same rules, only what came
+    before it counts: a repeated decision is the same. On other terms it is another look at the
+    same dates, and the first one counts.
     """
     rows = _rows(
         connection,
-        "action, made_at, challenger, champion, first_made_at, last_made_at, level",
+        "action, made_at, challenger, champion, first_made_at, last_made_at, level, figures",
     ).to_pylist()
-    mine = (contest.made_at, contest.challenger.version, contest.rival)
+    mine = (contest.made_at, contest.challenger.version, contest.rival, contest.terms)
+    looks = [row for row in rows if row["level"] > 0]
+    own = [_look(row) == (*mine, asdict(rules)) for row in looks]
+    earlier = looks[: own.index(True)] if any(own) else looks
     held = tuple(
-        HeldContest(row["first_made_at"], row["last_made_at"], row["level"])
-        for row in rows
-        if row["level"] > 0 and (row["made_at"], row["challenger"], row["champion"]) != mine
+        HeldContest(row["first_made_at"], row["last_made_at"], row["level"]) for row in earlier
     )
     withdrawn: set[str] = set()
     for row in rows:
@@ -253,7 +260,7 @@ def roll_back(
     present = registry.require(CHAMPION).version
     previous = _predecessor(_rows(connection, "action, challenger, champion").to_pylist(), present)
     restored = registry.version(previous)
-    restored.bundle.build()
+    restored.bundle.build_all()
     words = f"rolled back from version {present} to version {previous}"
     with transaction(connection):
         _insert(
@@ -323,6 +330,8 @@ def _figures(contest: Contest, decision: Decision) -> str:
         "challenger": _summary(contest.challenger),
         "champion": None if contest.champion is None else _summary(contest.champion),
         "comparisons": [asdict(each) for each in decision.comparisons],
+        "rules": None if decision.rules is None else asdict(decision.rules),
+        "terms": contest.terms,
     }
     return json.dumps(values, sort_keys=True)
 
@@ -339,11 +348,21 @@ def _summary(contestant: Contestant) -> dict[str, Any]:
     }
 
 
+def _identity(figures: str) -> tuple[Any, Any]:
+    """Return the terms and rules of a row; None for each that an older row does not tell."""
+    told = json.loads(figures)
+    return told.get("terms"), told.get("rules")
+
+
+def _look(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (*(row[name] for name in _KEY), *_identity(row["figures"]))
+
+
 _KEY = ("made_at", "challenger", "champion")
 
-# Equal to a row of the present reign: since the last change of champion, that change included.
+# Rows of the present reign: since the last change of champion, that change included.
 _REPEATED_SQL = f"""
-    SELECT 1 FROM {PROMOTIONS_TABLE}
+    SELECT figures FROM {PROMOTIONS_TABLE}
     WHERE action = $action AND made_at = $made_at AND challenger = $challenger
         AND champion IS NOT DISTINCT FROM $champion
         AND number >= (

@@ -3,20 +3,23 @@
 Shape letters: N anchors, T bars, S symbols.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from flash_pipeline.backtest import BacktestResult, hold_cohorts, regression_weights
-from flash_pipeline.errors import InvalidConfig, ModelError
 from flash_pipeline.evaluation.terms import Venue
 from flash_pipeline.evaluation.tracks import Track
 from flash_pipeline.evaluation.trading import as_live
-from flash_pipeline.training.baselines import BASELINES, Baseline
+from flash_pipeline.settings import error_line
+from flash_pipeline.training.baselines import Baseline
 from flash_pipeline.windows.blocks import WindowFrame
 from flash_pipeline.windows.split import Split
+
+_log = logging.getLogger(__name__)
 
 NO_POSITION = "no position"
 """Name of the baseline that forecasts nothing and holds nothing."""
@@ -38,10 +41,10 @@ class Rival:
 
 @dataclass(frozen=True)
 class Field:
-    """The baselines that could be fitted, and the others."""
+    """The baselines that can be met, and the others."""
 
     rivals: tuple[Rival, ...] = ()
-    """Fitted, in the order asked for."""
+    """Those that can be met, in the order given."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Why a baseline is not among them, by name."""
 
@@ -51,38 +54,35 @@ class Field:
         return tuple((f"No baseline {name}", reason) for name, reason in self.absent.items())
 
 
-def fit_rivals(frame: WindowFrame, split: Split, names: Sequence[str]) -> Field:
-    """Fit baselines on the training and validation ranges that the challenger had.
-
-    One that cannot be fitted here, as without the library that it needs, is left out.
+def gather_rivals(
+    frame: WindowFrame,
+    split: Split,
+    baselines: Mapping[str, Baseline],
+    absent: Mapping[str, str],
+) -> Field:
+    """Make rivals of fitted baselines.
 
     Parameters
     ----------
-    names : sequence of str
-        Of `training.baselines.BASELINES`.
-
-    Raises
-    ------
-    InvalidConfig
-        If there is no baseline of a name.
+    split : Split
+        Ranges that they were fitted on: those that the challenger had.
+    baselines : mapping
+        Fitted ones by name: see `training.baseline_session.ready_baselines`.
+    absent : mapping
+        Why one is not among them, by name. One that cannot predict joins these.
     """
-    unknown = sorted(set(names) - set(BASELINES))
-    if unknown:
-        raise InvalidConfig(
-            f"baselines {', '.join(unknown)} are unknown: expected some of {', '.join(BASELINES)}"
-        )
     seen_until = int(frame.label_end_N[split.validation_N[-1]])
-    rivals, absent = [], {}
-    for name in dict.fromkeys(names):
+    rivals, left_out = [], dict(absent)
+    for name, model in baselines.items():
         try:
-            model = BASELINES[name].fit(frame, split)
-        except ModelError as error:
-            absent[name] = str(error)
+            told_NS = model.predict(frame, split.validation_N).value_NS.astype(np.float64)
+        except Exception as error:  # noqa: BLE001  (an optional model stops no report)
+            _log.warning("baseline %s cannot predict and is left out", name, exc_info=error)
+            left_out[name] = error_line(error)
             continue
-        told_NS = model.predict(frame, split.validation_N).value_NS.astype(np.float64)
         scale = float(np.sqrt(np.mean(told_NS**2)))
         rivals.append(Rival(name, model, scale, seen_until))
-    return Field(tuple(rivals), absent)
+    return Field(tuple(rivals), left_out)
 
 
 def trade_rival(

@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 from flash_pipeline.evaluation.quality import pinball_losses
 from flash_pipeline.evaluation.statistics import (
     DRAWS,
-    Counts,
     Floats,
     Interval,
+    Resamples,
     block_length,
     bootstrap,
     correlation_t,
@@ -126,68 +126,73 @@ def score(table: pa.Table, *, draws: int = DRAWS, seed: int = 58) -> pa.Table:
     rows = []
     for outcome in outcomes(table):
         dates = len(outcome.made_at_N)
-        weights_RN = _weights(dates, block_length(meta.horizon, dates), draws, seed)
+        resamples = _resamples(dates, block_length(meta.horizon, dates), draws, seed)
         rows += [
             {"model": outcome.model, "scope": scope, "measure": name, "dates": n, **_row(interval)}
-            for scope, n, measured in _scopes(outcome, meta, weights_RN)
+            for scope, n, measured in _scopes(outcome, meta, resamples)
             for name, interval in measured.items()
         ]
     return pa.Table.from_pylist(rows, schema=SCORE_SCHEMA)
 
 
-def measure(outcome: Outcome, horizon: int, weights_RN: Counts | None) -> dict[str, Interval]:
+def measure(outcome: Outcome, horizon: int, resamples: Resamples | None) -> dict[str, Interval]:
     """Return the measures of an outcome: see `score`.
 
     Parameters
     ----------
     horizon : int
         Bars of a label.
-    weights_RN : array or None
+    resamples : Resamples or None
         Draws of the dates; None for values alone.
     """
     prediction_NS, label_NS = outcome.prediction_NS, outcome.label_NS
     hits_N2 = _hits(outcome.signal_NS, label_NS)
     found = {
-        "rank_ic": bootstrap(_rank_columns(prediction_NS, label_NS), _mean_correlation, weights_RN),
-        "hit_rate": bootstrap(hits_N2, ratio, weights_RN),
+        "rank_ic": bootstrap(_rank_columns(prediction_NS, label_NS), _mean_correlation, resamples),
+        "hit_rate": bootstrap(hits_N2, ratio, resamples),
     }
     pairs = int(np.isfinite(prediction_NS + label_NS).sum(axis=0).min())
     found["rank_ic_t"] = _plain(correlation_t(found["rank_ic"].value, pairs, horizon))
     if label_NS.shape[1] > 1:
-        found |= _across(prediction_NS, label_NS, horizon, weights_RN)
+        found |= _across(prediction_NS, label_NS, horizon, resamples)
     if outcome.head in ("regression", "quantile"):
         columns_NC = _error_columns(prediction_NS, label_NS)
-        found["r2_against_zero"] = bootstrap(columns_NC, _mean_r2, weights_RN)
+        found["r2_against_zero"] = bootstrap(columns_NC, _mean_r2, resamples)
     if outcome.outer_NS2 is not None and outcome.levels is not None:
-        found |= _quantile_measures(outcome, outcome.outer_NS2, outcome.levels, weights_RN)
+        found |= _quantile_measures(outcome, outcome.outer_NS2, outcome.levels, resamples)
     return found
 
 
 def rank_ic(outcome: Outcome, horizon: int, *, draws: int = DRAWS, seed: int = 58) -> Interval:
     """Return the rank IC of an outcome alone, with its interval: see `score`."""
     dates = len(outcome.made_at_N)
-    weights_RN = _weights(dates, block_length(horizon, dates), draws, seed)
+    resamples = _resamples(dates, block_length(horizon, dates), draws, seed)
     columns_NC = _rank_columns(outcome.prediction_NS, outcome.label_NS)
-    return bootstrap(columns_NC, _mean_correlation, weights_RN)
+    return bootstrap(columns_NC, _mean_correlation, resamples)
 
 
 def flat_predictions(table: pa.Table) -> dict[str, list[str]]:
     """Return the symbols for which a model says nearly the same at all dates, by model.
 
-    Nearly: the predictions' standard deviation is below `FLAT_SHARE` of the labels', or below
-    `FLAT_SHARE` itself for probabilities and weights. Such a model has learnt nothing that changes
+    Nearly: the predictions' standard deviation within the folds is below `FLAT_SHARE` of the
+    labels', or below `FLAT_SHARE` itself for probabilities and weights. Both are taken in the
+    model's own scaled unit, since one that says the same at all dates and is scaled by the
+    moment's volatility moves as the volatility does. Such a model has learnt nothing that changes
     with time; the baseline `zero` is one by design.
     """
-    meta = describe_predictions(table)
+    columns = ["model", "symbol", "fold", "head", "prediction", "label", "unit"]
+    rows = table.select(columns).to_pandas()
+    unit = rows["unit"].astype(np.float64).fillna(1.0)
+    scaled = {name: rows[name].astype(np.float64) / unit for name in ("prediction", "label")}
+    by_fold = rows.assign(**scaled).groupby(["model", "symbol", "fold"], sort=False)
+    within = by_fold[list(scaled)].var(ddof=0).groupby(["model", "symbol"]).mean() ** 0.5
     found = {}
-    for outcome in outcomes(table):
-        unit_S = np.ones(len(meta.symbols))
-        if outcome.head in ("regression", "quantile"):
-            unit_S = np.nanstd(outcome.label_NS, axis=0)
-        flat_S = np.nanstd(outcome.prediction_NS, axis=0) < FLAT_SHARE * unit_S
-        symbols = [name for name, flat in zip(meta.symbols, flat_S, strict=True) if flat]
-        if symbols:
-            found[outcome.model] = symbols
+    for name, head in rows.drop_duplicates("model")[["model", "head"]].itertuples(index=False):
+        own = within.loc[name].reindex(describe_predictions(table).symbols)
+        usual = own["label"] if head in ("regression", "quantile") else 1.0
+        flat = own.index[own["prediction"] < FLAT_SHARE * usual].tolist()
+        if flat:
+            found[name] = flat
     return found
 
 
@@ -231,13 +236,13 @@ def _outcome(rows: pa.Table, name: str, meta: WalkForwardMeta) -> Outcome:
 
 
 def _scopes(
-    outcome: Outcome, meta: WalkForwardMeta, weights_RN: Counts | None
+    outcome: Outcome, meta: WalkForwardMeta, resamples: Resamples | None
 ) -> Iterator[tuple[str, int, Mapping[str, Interval]]]:
     """Yield scope, dates and measures: all, each symbol, each month."""
     dates = len(outcome.made_at_N)
-    yield ALL, dates, measure(outcome, meta.horizon, weights_RN)
+    yield ALL, dates, measure(outcome, meta.horizon, resamples)
     for place, symbol in enumerate(meta.symbols):
-        yield symbol, dates, measure(outcome.of_symbol(place), meta.horizon, weights_RN)
+        yield symbol, dates, measure(outcome.of_symbol(place), meta.horizon, resamples)
     month_N = np.array([str(Month.containing(int(date))) for date in outcome.made_at_N])
     for month in np.unique(month_N):
         part = outcome.at(month_N == month)
@@ -245,7 +250,7 @@ def _scopes(
 
 
 @functools.lru_cache(maxsize=1)
-def _weights(dates: int, block: int, draws: int, seed: int) -> Counts | None:
+def _resamples(dates: int, block: int, draws: int, seed: int) -> Resamples | None:
     """Return the draws that all models of equal dates share; None for too few dates."""
     if dates < 2 * block:
         return None
@@ -303,14 +308,14 @@ def _hits(signal_NS: Floats, label_NS: Floats) -> Floats:
 
 
 def _across(
-    prediction_NS: Floats, label_NS: Floats, horizon: int, weights_RN: Counts | None
+    prediction_NS: Floats, label_NS: Floats, horizon: int, resamples: Resamples | None
 ) -> dict[str, Interval]:
     ic_N = information_coefficients(prediction_NS, label_NS)
     mean_N2 = mean_columns(ic_N)
     columns_N3 = np.concatenate([mean_N2, mean_N2[:, :1] ** 2], axis=1)
     return {
-        "cross_sectional_ic": bootstrap(mean_N2, ratio, weights_RN),
-        "icir": bootstrap(columns_N3, _mean_over_deviation, weights_RN),
+        "cross_sectional_ic": bootstrap(mean_N2, ratio, resamples),
+        "icir": bootstrap(columns_N3, _mean_over_deviation, resamples),
         "cross_sectional_ic_t": _plain(overlap_t(ic_N, horizon)),
     }
 
@@ -326,7 +331,7 @@ def _quantile_measures(
     outcome: Outcome,
     outer_NS2: Floats,
     levels: tuple[float, float],
-    weights_RN: Counts | None,
+    resamples: Resamples | None,
 ) -> dict[str, Interval]:
     label_NS = outcome.label_NS
     quantiles_NS3 = np.insert(outer_NS2, 1, outcome.prediction_NS, axis=-1)
@@ -340,7 +345,7 @@ def _quantile_measures(
     for name, values_NS in values.items():
         known_NS = np.isfinite(values_NS)
         columns = [np.where(known_NS, values_NS, 0.0).sum(axis=1), known_NS.sum(axis=1)]
-        found[name] = bootstrap(np.stack(columns, axis=-1).astype(float), ratio, weights_RN)
+        found[name] = bootstrap(np.stack(columns, axis=-1).astype(float), ratio, resamples)
     return found
 
 

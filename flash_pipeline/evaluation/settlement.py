@@ -17,6 +17,10 @@ from flash_pipeline.storage.warehouse import open_warehouse
 if TYPE_CHECKING:
     from flash_pipeline.training.tracking import RegisteredModel
 
+REQUIRED = ("future", "warm-up", "scaling", "labels", "live")
+"""Audits without which no version is promoted unless by hand. `shift` is not among them: a model
+without a position has nothing to move."""
+
 _SHOWN = 10
 
 
@@ -44,8 +48,8 @@ def settle_contest(
 ) -> Settlement:
     """Decide on the newest contest, write the decision into the log, and do what it says.
 
-    Before the gate promotes a version, its leaks are audited: one that knows of the future is
-    refused whatever it earned. A forced promotion is not audited.
+    Before the gate promotes a version, its leaks are audited: one that knows of the future, or
+    that cannot be audited, is refused whatever it earned. A forced promotion is not audited.
 
     Parameters
     ----------
@@ -74,7 +78,7 @@ def settle_contest(
     holder = registry.at(CHAMPION)
     before = holder.version if holder is not None else None
     with open_warehouse(settings.warehouse) as connection:
-        history = read_history(connection, contest)
+        history = read_history(connection, contest, rules)
     decision = decide_promotion(contest, before, force=force, rules=rules, history=history)
     if decision.promoted and not decision.forced:
         challenger = registry.version(contest.challenger.version)
@@ -91,12 +95,22 @@ def settle_contest(
 def _unless_it_leaks(
     settings: Settings, challenger: "RegisteredModel", decision: Decision
 ) -> Decision:
+    name = f"version {challenger.version}"
     try:
         results = audit_registered(settings, challenger, train=False)
-    except NotEnoughHistory:  # a symbol that is traded no more: nothing there can be audited
+    except NotEnoughHistory as error:
+        reason = f"{name} could not be audited for leaks ({error}); {BY_HAND}"
+        return replace(decision, promoted=False, reason=reason)
+    leaks = [f"{each.audit}: {each.words}" for each in results if each.failed]
+    doubts = [
+        f"{each.audit}: {each.words}"
+        for each in results
+        if not each.checked and each.audit in REQUIRED
+    ]
+    if leaks:
+        reason = f"{name} fails its leak audits ({'; '.join(leaks)}); {BY_HAND}"
+    elif doubts:
+        reason = f"{name} could not be audited for leaks ({'; '.join(doubts)}); {BY_HAND}"
+    else:
         return decision
-    leaks = [f"{each.audit}: {each.words}" for each in results if not each.passed]
-    if not leaks:
-        return decision
-    reason = f"version {challenger.version} fails its leak audits ({'; '.join(leaks)}); {BY_HAND}"
     return replace(decision, promoted=False, reason=reason)

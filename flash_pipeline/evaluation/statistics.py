@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flash_pipeline.errors import InvalidConfig, InvalidInput
+from flash_pipeline.evaluation.bootstrap import widened
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.uint16]
@@ -28,6 +29,8 @@ LEVEL = 0.95
 
 DRAWS = 1000
 """Draws of a bootstrap, unless asked otherwise."""
+
+_SEED = 58  # of the correction for few dates
 
 _CHUNK = 100  # draws in a product of matrices: their weights are float64 for its time only
 
@@ -42,6 +45,16 @@ class Interval:
     """Lower end; NaN where there are too few dates for a bootstrap."""
     high: float
     """Upper end; NaN where `low` is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Resamples:
+    """Resamples of consecutive dates."""
+
+    weights_RN: Counts
+    """How often each date occurs in each resample; every row sums to the dates."""
+    block: int
+    """Mean length of a block, in dates."""
 
 
 def block_length(horizon: int, dates: int) -> int:
@@ -61,7 +74,7 @@ def block_length(horizon: int, dates: int) -> int:
     return max(2 * horizon, round(math.cbrt(dates)))
 
 
-def stationary_weights(dates: int, block: int, *, draws: int = DRAWS, seed: int = 58) -> Counts:
+def stationary_weights(dates: int, block: int, *, draws: int = DRAWS, seed: int = 58) -> Resamples:
     """Draw resamples of consecutive dates by the stationary bootstrap.
 
     A resample is made of blocks that begin anywhere and whose lengths are geometric with the mean
@@ -78,11 +91,6 @@ def stationary_weights(dates: int, block: int, *, draws: int = DRAWS, seed: int 
         Resamples, at least 1.
     seed : int
         Of the generator: equal seeds give equal weights.
-
-    Returns
-    -------
-    array [draws, dates]
-        How often each date occurs in each resample; every row sums to `dates`.
 
     Raises
     ------
@@ -101,10 +109,10 @@ def stationary_weights(dates: int, block: int, *, draws: int = DRAWS, seed: int 
         first_N = np.maximum.accumulate(np.where(begins_N, place_N, 0))
         drawn_N = rng.integers(dates, size=dates)[first_N] + place_N - first_N
         row_N[:] = np.bincount(drawn_N % dates, minlength=dates)
-    return counts_RN
+    return Resamples(counts_RN, block)
 
 
-def drawn_values(columns_NC: Floats, of_sums: OfSums, weights_RN: Counts) -> Floats:
+def drawn_values(columns_NC: Floats, of_sums: OfSums, resamples: Resamples) -> Floats:
     """Return a measure of each resample [R].
 
     Parameters
@@ -113,7 +121,7 @@ def drawn_values(columns_NC: Floats, of_sums: OfSums, weights_RN: Counts) -> Flo
         Summands of each date, finite.
     of_sums : callable
         The measure as a function of the columns' sums.
-    weights_RN : array
+    resamples : Resamples
         As `stationary_weights` draws them.
 
     Raises
@@ -121,6 +129,7 @@ def drawn_values(columns_NC: Floats, of_sums: OfSums, weights_RN: Counts) -> Flo
     InvalidInput
         If the weights are of another number of dates.
     """
+    weights_RN = resamples.weights_RN
     if weights_RN.shape[1] != len(columns_NC):
         raise InvalidInput(
             f"weights of {weights_RN.shape[1]} dates for {len(columns_NC)} dates: expected equals"
@@ -133,20 +142,23 @@ def drawn_values(columns_NC: Floats, of_sums: OfSums, weights_RN: Counts) -> Flo
 
 
 def bootstrap(
-    columns_NC: Floats, of_sums: OfSums, weights_RN: Counts | None, *, level: float = LEVEL
+    columns_NC: Floats, of_sums: OfSums, resamples: Resamples | None, *, level: float = LEVEL
 ) -> Interval:
-    """Return a measure with its percentile interval.
+    """Return a measure with its interval.
+
+    The ends are the value plus quantiles of the draws' deviations from it, which are corrected for
+    what makes plain percentile intervals of dependent data too short: see
+    `bootstrap.mean_deviations`, the dates being taken to depend on one another over half a block.
 
     Parameters
     ----------
     columns_NC, of_sums
         As for `drawn_values`.
-    weights_RN : array or None
+    resamples : Resamples or None
         None for the value alone: then both ends are NaN.
     level : float
-        Share of the draws inside, between 0 and 1. Draws on which the measure is not defined are
-        left out; where none is, both ends are NaN. (Percentile interval: Efron and Tibshirani
-        1993, An Introduction to the Bootstrap, section 13.3.)
+        Share of such intervals that hold the true value, between 0 and 1. Draws on which the
+        measure is not defined are left out; where none is, both ends are NaN.
 
     Raises
     ------
@@ -157,13 +169,16 @@ def bootstrap(
         raise InvalidConfig(f"level={level}: expected a share between 0 and 1")
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(of_sums(columns_NC.sum(axis=0, dtype=np.float64)))
-    if weights_RN is None or math.isnan(value):
+    if resamples is None or math.isnan(value):
         return Interval(value, math.nan, math.nan)
-    drawn_R = drawn_values(columns_NC, of_sums, weights_RN)
+    drawn_R = drawn_values(columns_NC, of_sums, resamples)
     drawn_R = drawn_R[np.isfinite(drawn_R)]
     if not len(drawn_R):
         return Interval(value, math.nan, math.nan)
-    low, high = np.quantile(drawn_R, [(1 - level) / 2, (1 + level) / 2])
+    rng = np.random.default_rng(_SEED)
+    reach = max(1, resamples.block // 2)
+    off_R = widened(drawn_R - value, len(columns_NC), resamples.block, rng, reach)
+    low, high = value + np.quantile(off_R, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
 
 

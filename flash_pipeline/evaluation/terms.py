@@ -4,7 +4,7 @@ Shape letters: T bars, S symbols.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -49,6 +49,8 @@ class Terms:
     """Steps and minima of orders, of `Lots.from_instruments`; None trades any fraction."""
     funding: pa.Table | None = None
     """Settlements, of `known_funding`, maybe no row; None charges no funding."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """What is left out because its file cannot be read (`Lots`, `Funding`), and the reason."""
 
     def __post_init__(self) -> None:
         for name in ("gross_cap", "symbol_cap"):
@@ -119,11 +121,16 @@ def open_venue(terms: Terms, prices: Prices) -> Venue:
         listed = set(terms.instruments["symbol"].to_pylist())
         free = [symbol for symbol in prices.symbols if symbol not in listed]
         remarks.append(("Lots", "as the exchange sets them today" + _but(free, "any fraction of")))
+    elif "Lots" in terms.unread:
+        remarks.append(("Lots", f"any fraction: {terms.unread['Lots']}"))
     if terms.costs.impact:
         prices, thick = _with_turnover(prices)
         if thick:
             remarks.append(("No market impact", f"of {', '.join(thick)}: no turnover is known"))
-    return Venue(prices, terms, account, known_funding(terms.funding, prices), tuple(remarks))
+    funding = known_funding(terms.funding, prices)
+    if "Funding" in terms.unread:
+        funding = KnownFunding(None, f"not charged: {terms.unread['Funding']}")
+    return Venue(prices, terms, account, funding, tuple(remarks))
 
 
 def _caps(terms: Terms) -> Sequence[tuple[str, str]]:

@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float64]
 
 _META = b"flash_pipeline"
 
+_LEAST_LEFT = 1e-3
+
 TRACKS_SCHEMA = pa.schema(
     [
         pa.field("contestant", pa.int32(), nullable=False),
@@ -57,10 +59,13 @@ class Track:
     measured_as: str = ""
     """Unit of the losses: two tracks compare theirs where it is the same and not empty."""
 
+    liquidated: bool = False
+    """Whether the exchange closed the account."""
+
     @property
-    def mean_net_return(self) -> float:
-        """Mean net return per bar, a fraction."""
-        return float(self.net_return_T.mean())
+    def growth_T(self) -> Floats:
+        """Log growth of the account over each bar; a bar that takes all counts as -6.9, 0.1 %."""
+        return np.asarray(np.log(np.maximum(1 + self.net_return_T, _LEAST_LEFT)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +81,8 @@ class Tracks:
 
     @property
     def best_baseline(self) -> Track | None:
-        """The baseline with the highest mean net return; None without baselines."""
-        return max(self.baselines, key=lambda track: track.mean_net_return, default=None)
+        """The baseline whose account grew most; None without baselines."""
+        return max(self.baselines, key=lambda track: float(track.growth_T.sum()), default=None)
 
     def save(self, path: Path, mark: Mapping[str, Any]) -> None:
         """Write the tracks as Parquet, whole or not at all.
@@ -94,6 +99,7 @@ class Tracks:
                 "symbols": track.symbols,
                 "horizon": track.horizon,
                 "measured_as": track.measured_as,
+                "liquidated": track.liquidated,
             }
             for track in everyone
         ]
@@ -152,4 +158,5 @@ def _track(rows: pa.Table, about: Mapping[str, Any]) -> Track:
         net_return_T=rows["net_return"].to_numpy(),
         loss_T=rows["loss"].to_numpy(zero_copy_only=False),
         measured_as=about["measured_as"],
+        liquidated=about.get("liquidated", False),
     )

@@ -25,6 +25,7 @@ from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.passes import pass_size
 from flash_pipeline.training.predictor import Predictions, Predictor
+from flash_pipeline.training.runtime import fitting_threads
 from flash_pipeline.windows.blocks import WindowFrame
 
 Floats = npt.NDArray[np.float64]
@@ -47,6 +48,13 @@ def predict_windows(
     OutOfMemory
         If a pass does not fit the GPU.
     """
+    with fitting_threads(bundle.config.d_model):
+        return _predicted(frame, bundle, index_N)
+
+
+def _predicted(
+    frame: WindowFrame, bundle: ModelBundle, index_N: npt.NDArray[np.int64]
+) -> Predictions:
     predictor = Predictor(bundle)
     if bundle.config.streams and len(index_N) > 1 and (np.diff(index_N) == 1).all():
         first = int(index_N[0]) + frame.lookback - bundle.lookback

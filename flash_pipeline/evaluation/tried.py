@@ -23,7 +23,10 @@ class Tried:
         models = f"{self.count:,} model{'s' if self.count > 1 else ''} trained in the experiment"
         if known == 1:
             return f"{models}; no other one has a backtest"
-        return f"{models}; the variance is that of the Sharpe ratios of {known:,} of them"
+        return (
+            f"{models}; the variance is that of the Sharpe ratios of {known:,} of them, and at "
+            "least that of luck"
+        )
 
     def with_own(self, result: BacktestResult, bars_per_year: float) -> Trials:
         """Return the trials, the judged model's own backtest among them.

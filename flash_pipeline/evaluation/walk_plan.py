@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from flash_pipeline.errors import InvalidConfig, NotEnoughHistory, SchemaMismatch
 from flash_pipeline.evaluation.contenders import CONTENDERS, ENSEMBLE, contenders
@@ -41,6 +42,7 @@ SCORES_FILE = "scores.parquet"
 """Their measures: `scores.SCORE_SCHEMA`."""
 
 _FORMAT = 1
+_KEY = b"plan"
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,14 @@ class WalkPlan:
         folds = walk_forward(frame, self.config)
         return [fold.number for fold in folds if not self.holds(frame, fold)]
 
+    def is_joined(self) -> bool:
+        """Say whether what `finish` stores is there, and of this plan."""
+        try:
+            marks = [pq.read_schema(path).metadata or {} for path in (self.joined, self.scores)]
+        except (OSError, pa.ArrowInvalid):
+            return False
+        return all(each.get(_KEY) == self.key.encode() for each in marks)
+
     def finish(self, frame: WindowFrame) -> tuple[pa.Table, pa.Table]:
         """Join the folds, measure them, and store both.
 
@@ -140,10 +150,14 @@ class WalkPlan:
                 "materialize these partitions of walk_forward_folds first"
             )
         paths = [self.fold_path(number + 1) for number in range(self.config.folds)]
-        table = join_folds(paths, self.joined)
-        scores = score(table)
+        table = self._marked(join_folds(paths, self.joined))
+        scores = self._marked(score(table))
         write_parquet(scores, self.scores)
+        write_parquet(table, self.joined)
         return table, scores
+
+    def _marked(self, table: pa.Table) -> pa.Table:
+        return table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: self.key})
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `plan.json` holds."""
@@ -258,10 +272,11 @@ def default_models() -> tuple[list[str], dict[str, str]]:
 
 
 def _unfinished(folder: Path) -> WalkPlan | None:
-    """Return the stored plan where a fold of it is missing; None for none that can be used."""
+    """Return the stored plan where a fold or the join is missing; None where none can be used."""
     try:
         plan = load_plan(folder)
-        return plan if plan.missing(plan.windows()) else None
+        missing = plan.missing(plan.windows())
+        return plan if missing or not plan.is_joined() else None
     except (NotEnoughHistory, SchemaMismatch):
         return None
 

@@ -41,6 +41,7 @@ PREDICTION_SCHEMA = pa.schema(
         pa.field("label_end", pa.int64(), nullable=False),
         pa.field("lower", pa.float32()),
         pa.field("upper", pa.float32()),
+        pa.field("unit", pa.float32()),
     ]
 )
 """Columns of the predictions, by fold, model, `made_at` and symbol.
@@ -48,7 +49,9 @@ PREDICTION_SCHEMA = pa.schema(
 `made_at` and `label_end` are the closes of the last bar seen and of the last bar of the label, ms
 since the epoch, UTC. `prediction` is in the unit of `head`: log return over the horizon (of a
 quantile head the median), probability of a rise, or weight. `label` is the log return over the
-horizon, null where it is not known. `lower` and `upper` are the outer quantiles, null without."""
+horizon, null where it is not known. `lower` and `upper` are the outer quantiles, null without.
+`unit` is what a scaled output of 1 comes to there, in proportion to the moment's volatility of a
+model that is scaled by it; null of a model that is not scaled."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def run_fold(frame: WindowFrame, fold: Fold, recipe: Recipe, names: Sequence[str
         begun = time.perf_counter()
         models[name], predictions = _fitted(frame, fold, fit)
         seconds[name] = time.perf_counter() - begun
-        tables.append(_rows(frame, fold, name, models[name].head, predictions))
+        tables.append(_rows(frame, fold, name, models[name], predictions))
     meta = WalkForwardMeta(
         snapshot=frame.snapshot,
         interval=frame.interval.value,
@@ -268,20 +271,22 @@ def _fitted(frame: WindowFrame, fold: Fold, fit: Fit) -> tuple[Forecaster, Predi
 
 
 def _rows(
-    frame: WindowFrame, fold: Fold, name: str, head: str, predictions: Predictions
+    frame: WindowFrame, fold: Fold, name: str, model: Forecaster, predictions: Predictions
 ) -> pa.Table:
     """Return one row per date and symbol."""
     index_N, symbols = fold.split.test_N, len(frame.symbols)
     if not np.isfinite(predictions.value_NS).all():
         raise ModelError(f"{name} predicts NaN in fold {fold.number}: expected finite numbers")
     rows = predictions.value_NS.size
-    lower = upper = pa.nulls(rows, pa.float32())
+    lower = upper = unit = pa.nulls(rows, pa.float32())
     if predictions.quantiles_NSQ is not None:
         lower, upper = (_flat(predictions.quantiles_NSQ[..., q]) for q in (0, -1))
+    if isinstance(model, Network):
+        unit = _flat(model.unit(frame, index_N))
     columns = [
         pa.array(np.full(rows, fold.number, np.int32)),
         pa.array([name] * rows, pa.string()),
-        pa.array([head] * rows, pa.string()),
+        pa.array([model.head] * rows, pa.string()),
         pa.array(np.repeat(frame.made_at_N[index_N], symbols)),
         pa.array(list(frame.symbols) * len(index_N), pa.string()),
         _flat(predictions.value_NS),
@@ -289,6 +294,7 @@ def _rows(
         pa.array(np.repeat(frame.label_end_N[index_N], symbols)),
         lower,
         upper,
+        unit,
     ]
     return pa.Table.from_arrays(columns, schema=PREDICTION_SCHEMA)
 

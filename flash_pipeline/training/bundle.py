@@ -51,6 +51,15 @@ class Provenance:
     """End of the last validation label: no price after it has touched the choice either."""
     parent: str | None = None
     """Version of the model whose weights were the start; None for random weights."""
+    trained_to: int | None = None
+    """Instant of the last training prediction; it and the next three are of this training alone,
+    whatever its parent saw, and None in bundles of an older version."""
+    validated_from: int | None = None
+    """Instant of the first validation prediction."""
+    validated_to: int | None = None
+    """Instant of the last validation prediction."""
+    tested_from: int | None = None
+    """Instant of the first test prediction."""
 
 
 @dataclass(frozen=True)

@@ -286,6 +286,10 @@ def _provenance(
         train_until=max([train_until, *(p.train_until for p in inherited)]),
         seen_until=max([seen_until, *(p.seen_until for p in inherited)]),
         parent=parent.version if parent is not None else None,
+        trained_to=int(frame.made_at_N[split.train_N[-1]]),
+        validated_from=int(frame.made_at_N[split.validation_N[0]]),
+        validated_to=int(frame.made_at_N[split.validation_N[-1]]),
+        tested_from=int(frame.made_at_N[split.test_N[0]]),
     )
 
 

@@ -46,8 +46,10 @@ def test_a_symbol_that_is_listed_later_is_left_out_and_a_hole_is_marked_at_the_l
 
 
 def test_nothing_to_buy_is_refused(make_prices, free):
-    with pytest.raises(InvalidInput, match="no symbol has a price at bar 1"):
-        buy_and_hold(make_prices([1, np.nan, 1], [1, np.nan, 1]), free)
+    with pytest.raises(InvalidInput, match="no symbol can be bought at bar 1"):
+        buy_and_hold(make_prices([np.nan, np.nan, 1], [np.nan, np.nan, 1]), free)
+    with pytest.raises(InvalidInput, match="no symbol can be bought at bar 1"):
+        buy_and_hold(make_prices([1, np.nan, np.nan], [1, np.nan, np.nan]), free)
 
 
 def test_it_pays_funding_as_the_strategy_does(make_prices, free):

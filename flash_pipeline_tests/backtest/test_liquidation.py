@@ -80,6 +80,14 @@ def test_costs_of_the_last_fill_are_paid_out_of_what_there_was(make_prices):
     assert ended.net_pnl_S.sum() == pytest.approx(-1)
 
 
+def test_the_last_bar_has_no_next_open_to_be_liquidated_at(make_prices, free):
+    # What is left, 2.5 %, is above the margin of the fallen position and below that of the old.
+    prices = make_prices([100, 100, 100], [100, 100, 80.5])
+    account = Account(maintenance_rate=0.0055)
+    result = simulate(np.full((3, 1), 5.0), prices, free, gross_cap=5.0, account=account)
+    assert result.equity_T[-1] == pytest.approx(0.025)
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.0, np.nan])
 def test_a_maintenance_rate_out_of_range_is_refused(rate):
     with pytest.raises(InvalidConfig, match="maintenance_rate is"):

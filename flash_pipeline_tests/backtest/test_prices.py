@@ -29,6 +29,18 @@ def test_holes_are_carried_forward_from_the_past_alone(make_prices):
     filled = prices.carried_forward()
     np.testing.assert_array_equal(filled.open_TS[:, 0], [nan, 1, 2, 2, 9])
     np.testing.assert_array_equal(filled.close_TS[:, 0], [nan, 2, 2, 2, 8])
+    assert filled.real_TS[:, 0].tolist() == [False, True, False, False, True]
+
+
+def test_filling_holes_again_forgets_none(make_prices):
+    once = make_prices([1, np.nan, 9], [2, np.nan, 8]).carried_forward()
+    again = once.carried_forward()
+    np.testing.assert_array_equal(again.real_TS, once.real_TS)
+    np.testing.assert_array_equal(again.open_TS, once.open_TS)
+
+
+def test_a_symbol_that_is_listed_later_has_no_hole(make_prices):
+    assert make_prices([np.nan, 1, 2], [np.nan, 1, 2]).carried_forward().real_TS is None
 
 
 def test_a_hole_has_no_range_and_keeps_its_turnover(make_prices):

@@ -131,6 +131,17 @@ def test_what_was_charged_and_what_else_holds_is_told(tmp_path, arguments, conte
     assert numbers["assumptions"]["remarks"] == {"Lots": "none"}
 
 
+def test_holes_in_the_prices_are_told(tmp_path, arguments, random_walk, random_weights):
+    prices = random_walk(60)
+    prices.open_TS[40:, 1] = prices.close_TS[40:, 1] = np.nan
+    result = simulate(random_weights(60), prices.carried_forward(), Costs())
+    report = write_report(tmp_path / "r", **{**arguments, "result": result})
+    told = dict(report.assumptions)["Where a symbol has no bar"]
+    assert "ETHUSDT has had no bar since 2024-01-02T16:00Z" in told
+    numbers = json.loads((tmp_path / "r" / "metrics.json").read_text(encoding="utf-8"))
+    assert numbers["assumptions"]["openings"]["still_closed"] == {"ETHUSDT": "2024-01-02T16:00Z"}
+
+
 def test_the_figures_hold_the_deflated_sharpe_ratio(tmp_path, arguments, context):
     untold = write_report(tmp_path / "r", **arguments).figures()
     assert untold["deflated_sharpe_probability"] is None

@@ -139,7 +139,7 @@ def test_no_trials_or_a_negative_variance_are_refused(trials, variance):
 
 
 def test_the_variance_is_that_of_the_known_ratios():
-    trials = Trials.of(7, [0.01, math.nan, 0.03], n_bars=100)
+    trials = Trials.of(7, [0.01, math.nan, 0.03], n_bars=10_001)
     assert (trials.count, trials.sharpe_variance) == (7, pytest.approx(0.0002))
 
 
@@ -147,3 +147,13 @@ def test_with_fewer_than_two_known_ratios_the_variance_is_that_of_luck():
     luck = np.random.default_rng(0).normal(0, 0.01, (20_000, 101))
     spread = np.var(luck.mean(axis=1) / luck.std(axis=1, ddof=1))
     assert Trials.of(7, [0.01], n_bars=101).sharpe_variance == pytest.approx(spread, rel=0.05)
+
+
+def test_a_similar_ratio_beside_the_own_one_does_not_end_the_deflation():
+    chosen = Moments(0.03, skewness=0.0, raw_kurtosis=3.0, n_bars=5_000)
+    alone, beside = (
+        deflated_sharpe(chosen, Trials.of(200, known, chosen.n_bars))
+        for known in ([0.03], [0.03, 0.0301])
+    )
+    assert beside == alone
+    assert beside < 0.5 < 0.95 < probabilistic_sharpe(chosen)

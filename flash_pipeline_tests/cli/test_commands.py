@@ -46,6 +46,47 @@ def test_an_error_of_usage_is_exit_status_2(command, arguments):
     assert "Usage: " in done.stderr
 
 
+RAISE = """
+import sys
+import click, duckdb, mlflow.exceptions, sqlalchemy.exc
+from flash_pipeline import cli
+
+@cli.cli.command()
+def fail():
+    raise {error}
+
+sys.argv = ["flash_pipeline", "fail"]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("duckdb.IOException('IO Error:\\n  cut off')", "IOException: IO Error: cut off"),
+        (
+            "mlflow.exceptions.MlflowException('no postgresql://me:secret@host/x')",
+            "MlflowException: no postgresql://***@host/x",
+        ),
+        ("sqlalchemy.exc.OperationalError('SELECT 1', {}, Exception('disk'))", "OperationalError:"),
+        ("PermissionError(13, 'Permission denied', '/x')", "PermissionError: [Errno 13]"),
+    ],
+)
+def test_an_error_of_a_store_or_a_disk_is_one_line(error, told):
+    code = RAISE.replace("{error}", error)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {told}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_fault_of_the_code_keeps_its_traceback():
+    code = RAISE.replace("{error}", "KeyError('x')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -97,13 +97,15 @@ def test_a_run_and_a_reader_of_the_warehouse_are_named(command, settings, holder
 
 def test_a_check_that_breaks_is_a_finding_and_the_rest_goes_on(command, invoke, monkeypatch):
     def broken():
-        raise RuntimeError("CUDA error:\n  unknown")
+        raise RuntimeError("CUDA error:\n  unknown, postgresql://me:secret@host/x")
 
     monkeypatch.setattr(machine, "check_gpu", broken)
     done = invoke(command.home, "doctor", "--json")
     found = by_check(Finding(**each) for each in json.loads(done.stdout)["findings"])
     assert (done.exit_code, found["gpu"].status) == (1, "fail")
-    assert found["gpu"].found == "cannot be examined: RuntimeError: CUDA error: unknown"
+    assert found["gpu"].found == (
+        "cannot be examined: RuntimeError: CUDA error: unknown, postgresql://***@host/x"
+    )
     assert found["home"].status == "ok"
 
 
@@ -297,3 +299,12 @@ def test_who_has_a_file_open_is_found(tmp_path):
         assert processes.holders_of(path) == (os.getpid(),)
     assert processes.holders_of(path) == ()
     assert processes.describe(os.getpid()).startswith(f"process {os.getpid()} (")
+
+
+def test_a_process_is_described_without_its_passwords():
+    code = "import sys; sys.stdin.read()"
+    command = [sys.executable, "-c", code, "postgresql://me:secret@host/x"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        shown = processes.describe(process.pid)
+        process.communicate(b"")
+    assert "secret" not in shown

@@ -73,6 +73,12 @@ def test_a_model_that_there_is_not_is_one_line(used, invoke):
     assert "oracle" in str(done.exception)
 
 
+def test_without_symbols_it_takes_those_of_the_windows(used):
+    done = used(*SMALL_WALK[:3], "--folds", "1", "--models", "zero", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["symbols"] == ["BTCUSDT", "ETHUSDT"]
+
+
 def test_symbols_that_the_windows_are_not_of_are_told(used, invoke):
     done = invoke(used.home, "evaluate", "--recipe", "demo", "--symbols", "BTCUSDT")
     assert isinstance(done.exception, RunFailed)
@@ -103,14 +109,15 @@ def test_the_champion_passes_its_audits(finished, invoke):
     done = invoke(command.home, "audit", "--json")
     answer = json.loads(done.stdout)
     assert (done.exit_code, answer["passed"]) == (0, True), done.stdout
-    names = ["future", "warm-up", "scaling", "shift", "live", "shuffle"]
+    names = ["future", "warm-up", "scaling", "labels", "shift", "live", "shuffle", "retraining"]
     assert [each["audit"] for each in answer["audits"]] == names
+    assert answer["not_checked"] == [], [e["words"] for e in answer["audits"] if not e["checked"]]
 
 
 def test_an_audit_that_fails_is_exit_status_1(command, invoke, monkeypatch):
     results = (
         AuditResult("future", False, "bar 3 changed"),
-        AuditResult("live", True, "not checked: no forecast", checked=False),
+        AuditResult("live", False, "not checked: no forecast", checked=False),
     )
     asked = []
 

@@ -16,7 +16,7 @@ from flash_pipeline.storage.warehouse import open_warehouse
 from flash_pipeline.windows import read_windows
 from flash_pipeline_tests.cli.conftest import SMALL, CommandLine
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 BEFORE_TRAINING = ("klines", "features", "window_tensors")
 AFTER_TRAINING = ("trained_model", "backtest_report", "champion")

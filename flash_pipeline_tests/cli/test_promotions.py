@@ -3,14 +3,17 @@
 import dataclasses
 import getpass
 import json
+import os
 
 import dagster as dg
+import numpy as np
 import pytest
 
 from flash_pipeline.errors import DataError, InvalidInput, ModelNotRegistered
 from flash_pipeline.evaluation import Contest
 from flash_pipeline.storage.lock import claim_home
 from flash_pipeline.training.tracking import CHAMPION, Registry
+from flash_pipeline.windows import Panel, read_windows, write_windows
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +43,7 @@ def test_the_first_run_is_on_record(finished, invoke):
     command, _ = finished
     (row,) = log(invoke, command)
     assert (row["action"], row["challenger"], row["champion"]) == ("promoted", "1", None)
-    assert row["reason"] == "there was no champion"
+    assert row["reason"] == "there was no champion; not tested against one"
     done = invoke(command.home, "promotions")
     assert "none -> 1" in done.stdout
 
@@ -62,6 +65,40 @@ def test_the_challenger_is_promoted_by_hand_and_back_again(contested, invoke):
     with dg.DagsterInstance.from_config(str(contested.settings.dagster_home)) as instance:
         told = instance.get_latest_materialization_event(dg.AssetKey("champion"))
         assert told.asset_materialization.metadata["version"].value == "1"
+
+
+def test_a_user_without_a_name_is_on_record_by_number(contested, invoke, monkeypatch):
+    def nameless():
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    assert invoke(contested.home, "promote").exit_code == 0
+    assert invoke(contested.home, "rollback").exit_code == 0
+    assert [row["who"] for row in log(invoke, contested)[-2:]] == [f"uid {os.getuid()}"] * 2
+
+
+def test_a_champion_that_the_windows_do_not_fit_is_warned_of(contested, invoke):
+    assert "The next run forecasts with it." in invoke(contested.home, "promote").stdout
+    frame = read_windows(contested.settings.windows)
+    write_windows(
+        Panel(
+            symbols=("BTCUSDT", "SOLUSDT"),
+            features=frame.features,
+            interval=frame.interval,
+            start_time_T=frame.start_time_T,
+            x_TSF=frame.along_time(frame.x_BKSF),
+            close_TS=np.ones((len(frame.start_time_T), 2)),
+        ),
+        contested.settings.windows,
+        lookback=frame.lookback,
+        horizon=frame.horizon,
+        stride=frame.stride,
+        synthetic=True,
+    )
+    done = invoke(contested.home, "rollback")
+    assert (done.exit_code, champion(contested)) == (0, "1")
+    assert "Champion is version 1 again. Warning: it predicts BTCUSDT, ETHUSDT" in done.stdout
+    assert "The next run forecasts with it" not in done.stdout
 
 
 def test_promotions_are_a_table_of_the_newest(contested, invoke):

@@ -9,7 +9,9 @@ from flash_pipeline.backtest import Costs
 from flash_pipeline.bybit import INSTRUMENT_SCHEMA
 from flash_pipeline.defs.assets.backtest import CostsConfig
 from flash_pipeline.defs.failures import failure_reason
+from flash_pipeline.market import Month
 from flash_pipeline.settings import Settings
+from flash_pipeline.storage.funding import FundingStore
 from flash_pipeline.training.baselines import BASELINES
 
 
@@ -72,3 +74,15 @@ def test_lots_and_funding_can_be_left_out(tmp_path):
     bare = CostsConfig(lots=False, funding=False).terms(settings, ("BTCUSDT",))
     assert (bare.instruments, bare.funding) == (None, None)
     assert CostsConfig().terms(settings, ("BTCUSDT",)).instruments is not None
+
+
+def test_files_that_were_cut_off_are_left_out_by_name(tmp_path):
+    settings = Settings(home=tmp_path)
+    store = FundingStore(settings.funding)
+    for path in (settings.instruments, store.path("BTCUSDT", Month(2024, 6))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"PAR1")
+    terms = CostsConfig().terms(settings, ("BTCUSDT",))
+    assert (terms.instruments, terms.funding) == (None, None)
+    assert set(terms.unread) == {"Lots", "Funding"}
+    assert all("parquet cannot be read" in reason for reason in terms.unread.values())

@@ -9,7 +9,7 @@ import pytest
 
 from flash_pipeline.defs.failures import failure_reason
 from flash_pipeline.defs.jobs import AUDIT_JOB
-from flash_pipeline.errors import ModelNotRegistered
+from flash_pipeline.errors import ModelNotRegistered, NotEnoughHistory
 from flash_pipeline.evaluation import (
     read_promotions,
     record_forecast,
@@ -17,13 +17,15 @@ from flash_pipeline.evaluation import (
     watch_features,
     watch_forecasts,
 )
-from flash_pipeline.evaluation.audits import audit_version
+from flash_pipeline.evaluation.audits import Candles, audit_version
+from flash_pipeline.evaluation.audits.result import not_checked
 from flash_pipeline.features.catalog import CATALOG
 from flash_pipeline.market import Interval
 from flash_pipeline.storage.warehouse import open_warehouse
+from flash_pipeline.training.baselines import BASELINES
 from flash_pipeline.training.tracking import CHAMPION, Registry
 
-AUDITS = ["future", "warm-up", "scaling", "shift", "live"]
+AUDITS = ["future", "warm-up", "scaling", "labels", "shift", "live"]
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +129,8 @@ def test_the_audit_job_runs_every_audit_as_a_check(finished):
     result = chain.run(job=AUDIT_JOB)
     assert result.success, failure_reason(result)
     assert {name: check.passed for name, check in checks(result).items()} == {
-        f"no_leak_by_{audit.replace('-', '_')}": True for audit in [*AUDITS, "shuffle"]
+        f"no_leak_by_{audit.replace('-', '_')}": True
+        for audit in [*AUDITS, "shuffle", "retraining"]
     }
     assert metadata(result, "leak_audits")["versions"].value == ["1"]
 
@@ -175,3 +178,41 @@ def test_a_challenger_that_fails_its_audits_is_not_promoted(finished, monkeypatc
     assert "rsi before it changed with them" in row["reason"]
     settled = settle_contest(chain.settings, who="Ada", decided_at=2)
     assert settled.champion == registry.require(CHAMPION).version == "1"
+
+
+@pytest.mark.parametrize("gone", ["dates", "everything"])
+def test_a_challenger_that_cannot_be_audited_is_not_promoted(finished, monkeypatch, gone):
+    chain, _ = finished
+    registry = Registry(chain.settings)
+    registry.client.delete_registered_model_alias("flash-attention-trader", CHAMPION)
+
+    def unread(_):
+        raise NotEnoughHistory("no candles of BTCUSDT are stored for an audit")
+
+    def audit_labels(*_):
+        return not_checked("labels", "the model does not tell its split dates")
+
+    with monkeypatch.context() as patch:
+        if gone == "everything":
+            patch.setattr(Candles, "read", lambda *_, **__: unread(None))
+        else:
+            patch.setattr("flash_pipeline.evaluation.audits.suite.audit_labels", audit_labels)
+        with pytest.raises(ModelNotRegistered, match="could not be audited for leaks"):
+            settle_contest(chain.settings, who="Ada", decided_at=3)
+    assert registry.at(CHAMPION) is None
+    assert settle_contest(chain.settings, who="Ada", decided_at=4).champion == "1"
+
+
+def test_baselines_that_all_fail_stop_no_report(finished, monkeypatch):
+    chain, _ = finished
+
+    def broken(*_, **__):
+        raise OSError("libgomp.so.1 is gone")
+
+    for kind in BASELINES.values():
+        monkeypatch.setattr(kind, "fit", broken)
+        monkeypatch.setattr(kind, "load", broken)
+    result = chain.run(assets=["baselines", "backtest_report"])
+    assert "no baseline could be fitted: zero: OSError: libgomp.so.1" in failure_reason(result)
+    told = metadata(result, "backtest_report")["assumptions"].data
+    assert told["No baseline ridge"] == "OSError: libgomp.so.1 is gone"

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flash_pipeline.backtest import Costs
 from flash_pipeline.definitions import defs
 from flash_pipeline.defs.failures import failure_reason
 from flash_pipeline.defs.jobs import JOB_NAME, WALK_FORWARD_JOB
 from flash_pipeline.defs.partitions import range_tags
 from flash_pipeline.errors import ModelError
+from flash_pipeline.evaluation import Terms
 from flash_pipeline.evaluation.fold_rows import fold_rows
 from flash_pipeline.evaluation.scores import SCORE_SCHEMA
 from flash_pipeline.evaluation.walk_plan import load_plan
@@ -150,7 +150,7 @@ def test_rows_for_the_report_are_one_per_fold(walk, results):
     plan = load_plan(walk.settings.walk_forward)
     frame = plan.windows()
     store = KlineStore(walk.settings.klines, frame.interval)
-    rows = fold_rows(plan.joined, frame, store, Costs(), None)
+    rows = fold_rows(plan.joined, frame, store, Terms())
     assert [row.name for row in rows] == ["1", "2"]
     table = read_predictions(plan.joined)
     assert rows[0].first_made_at == min(table["made_at"].to_pylist())

@@ -32,7 +32,7 @@ def test_blocks_of_one_date_are_the_plain_bootstrap():
 
 def test_the_spread_is_that_of_the_resamples_drawn_date_by_date():
     values_T = autocorrelated(300)
-    drawn_R = stationary_weights(300, 20, draws=4000) @ values_T / 300
+    drawn_R = stationary_weights(300, 20, draws=4000).weights_RN @ values_T / 300
     found_R = means(values_T, block=20.0)
     assert found_R.std() == pytest.approx(drawn_R.std(), rel=0.05)
     np.testing.assert_allclose(

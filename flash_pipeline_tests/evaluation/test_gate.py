@@ -44,7 +44,7 @@ def losing(name, *, loss, seed):
 def test_a_challenger_that_earns_clearly_more_is_favoured():
     found = compare(track(mean=4e-4), track("1", seed=1), 0.05, RULES)
     assert found.favoured
-    assert found.difference == pytest.approx(4e-4)
+    assert found.difference == pytest.approx(4e-4, rel=1e-2)
     assert 0 < found.lower < found.difference
     assert found.p_value < 0.001
     assert (found.rival, found.dates) == ("1", DATES)
@@ -78,8 +78,8 @@ def test_what_moves_both_accounts_alike_cancels():
         0.05,
         RULES,
     )
-    assert moved.p_value == plain.p_value
-    assert moved.lower == pytest.approx(plain.lower)
+    assert moved.p_value == pytest.approx(plain.p_value, abs=1e-3)
+    assert moved.lower == pytest.approx(plain.lower, rel=0.05)
 
 
 def test_a_smaller_level_asks_for_a_larger_difference():
@@ -179,6 +179,8 @@ def test_fewer_dates_than_two_blocks_are_refused():
         {"block_horizons": 1.9},
         {"resamples": 99},
         {"least_new_share": 1.1},
+        {"spent_share": 0},
+        {"least_level": -0.1},
         {"seed": -1},
     ],
 )
@@ -188,23 +190,39 @@ def test_rules_out_of_their_bounds_are_refused(change):
         GateRules(**change)
 
 
-def test_the_first_contest_has_the_whole_level():
-    assert available_level(0, 100, [], RULES) == 0.05
+def test_the_first_contest_spends_its_share_of_the_level():
+    assert available_level(0, 100, [], RULES) == 0.025
+    assert available_level(0, 100, [], GateRules(spent_share=1)) == 0.05
     assert new_share(0, 100, []) == 1
 
 
-def test_a_contest_on_the_same_dates_has_nothing_left():
-    held = [HeldContest(0, 100, 0.05)]
-    assert available_level(0, 100, held, RULES) == 0
+def test_a_contest_on_the_same_dates_has_less_and_less_left():
+    held = [HeldContest(0, 100, 0.025)]
+    assert available_level(0, 100, held, RULES) == pytest.approx(0.0125)
+    assert available_level(0, 100, [*held, HeldContest(0, 100, 0.025)], RULES) == 0
     assert new_share(0, 100, held) == 0
 
 
-def test_fresh_dates_bring_their_share_of_the_level_back():
+def test_the_level_is_what_the_most_used_date_leaves():
+    held = [HeldContest(0, 100, 0.02), HeldContest(60, 160, 0.01), HeldContest(150, 250, 0.015)]
+    rules = GateRules(spent_share=1)
+    assert available_level(20, 50, held, rules) == pytest.approx(0.03)
+    assert available_level(50, 140, held, rules) == pytest.approx(0.02)
+    assert available_level(110, 200, held, rules) == pytest.approx(0.025)
+    assert available_level(101, 300, held, rules) == pytest.approx(0.025)
+
+
+def test_only_dates_that_were_never_used_have_the_level_back():
     held = [HeldContest(0, 100, 0.05)]
-    assert available_level(30, 130, held, RULES) == pytest.approx(0.3 * 0.05)
-    assert new_share(30, 130, held) == pytest.approx(0.3)
-    assert available_level(100, 200, held, RULES) == 0.05
-    assert available_level(500, 600, held, RULES) == 0.05
+    assert available_level(30, 130, held, RULES) == 0
+    assert available_level(101, 200, held, RULES) == 0.025
+
+
+def test_the_share_of_new_dates_is_what_no_contest_used():
+    held = [HeldContest(40, 70, 0.01), HeldContest(0, 50, 0.01), HeldContest(90, 300, 0.01)]
+    assert new_share(0, 100, held) == pytest.approx(0.2)
+    assert new_share(30, 130, [HeldContest(0, 100, 0.05)]) == pytest.approx(0.3)
+    assert new_share(500, 600, held) == 1
 
 
 def test_an_instant_is_spent_where_a_contest_covered_it():
@@ -212,30 +230,59 @@ def test_an_instant_is_spent_where_a_contest_covered_it():
     assert new_share(101, 101, [HeldContest(0, 100, 0.05)]) == 1
 
 
-def test_contests_on_rolling_dates_never_spend_more_than_the_level_on_any_of_them():
+def test_no_date_ever_holds_more_than_the_level_and_contests_go_on():
     held = []
-    for start in range(0, 400, 10):
+    for start in range(0, 2000, 10):
         level = available_level(start, start + 100, held, RULES)
-        held.append(HeldContest(start, start + 100, level))
-        spent = sum(each.level * max(0, 100 - (start - each.first_made_at)) / 100 for each in held)
-        assert level > 0
-        assert spent <= RULES.level + 1e-12
-
-
-def test_of_twenty_worthless_challengers_in_a_row_one_wins_in_few_histories():
-    """On dates of which a tenth is new each time; at 5 % each one would win in 64 % of them."""
-    rules = dataclasses.replace(RULES, resamples=400, least_new_share=0.1)
-    promoted = 0
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        held = []
-        for start in range(0, 200, 10):
-            level = available_level(start, start + 100, held, rules)
-            gain_T = rng.normal(0, 1e-3, 120)
-            pair = [
-                track(str(n), dates=120, net_return_T=net_T)
-                for n, net_T in enumerate((gain_T, np.zeros(120)))
-            ]
-            promoted += compare(*pair, level, rules).favoured
+        if level >= RULES.least_level:
             held.append(HeldContest(start, start + 100, level))
-    assert promoted / 40 < 0.35
+    spent = [
+        sum(each.level for each in held if each.first_made_at <= date <= each.last_made_at)
+        for date in range(2100)
+    ]
+    assert max(spent) <= RULES.level + 1e-12
+    late = [each.level for each in held if each.first_made_at >= 1500]
+    assert len(late) > 30
+    assert min(late) > 0.003
+
+
+def test_of_worthless_challengers_on_dates_that_overlap_hardly_one_ever_wins():
+    """Each brings a tenth of new dates; at 5 % each one would win in 40 % of the histories."""
+    rules = dataclasses.replace(RULES, resamples=1000)
+    nothing = track("flat", dates=120, net_return_T=np.zeros(120))
+    fooled, histories = 0, 200
+    for seed in range(histories):
+        rng, held, won = np.random.default_rng(seed), [], False
+        for start in range(0, 100, 10):
+            level = available_level(start, start + 100, held, rules)
+            if level < rules.least_level:
+                continue
+            mine = track(dates=120, net_return_T=rng.normal(0, 1e-3, 120))
+            won |= compare(mine, nothing, level, rules).favoured
+            held.append(HeldContest(start, start + 100, level))
+        fooled += won
+    assert fooled / histories <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / histories)
+
+
+def test_an_account_that_swings_and_shrinks_is_not_favoured_for_its_mean_return():
+    returns_T = np.tile([0.30, -0.25], DATES // 2)
+    flat = track("flat", net_return_T=np.zeros(DATES))
+    found = compare(track(net_return_T=returns_T), flat, 0.05, RULES)
+    assert returns_T.mean() > 0.02
+    assert np.prod(1 + returns_T) < 1e-3
+    assert found.difference < 0
+    assert not found.favoured
+
+
+def test_an_account_that_was_liquidated_is_not_favoured():
+    found = compare(track(mean=4e-4, liquidated=True), track("1", seed=1), 0.05, RULES)
+    assert found.p_value < 0.001
+    assert found.liquidated
+    assert not found.favoured
+
+
+def test_a_bar_that_takes_everything_is_finite():
+    lost_T = np.zeros(DATES)
+    lost_T[5] = -1.0
+    found = compare(track(net_return_T=lost_T), track("1", seed=1), 0.05, RULES)
+    assert found.difference == pytest.approx(np.log(1e-3) / DATES, rel=1e-3)

@@ -148,10 +148,53 @@ def test_a_symbol_without_a_forecast_at_an_hour_is_left_out_of_it(warehouse):
     assert live_record(warehouse, HOUR)["forecasts"].to_pylist() == [3 * WEEK - 1]
 
 
-def test_a_model_that_does_live_what_it_did_before_passes():
-    backtest = scored(3000, ic=0.1)
-    alarms = sum(not check_live(scored(300, ic=0.1, seed=s), backtest).passed for s in range(1, 41))
-    assert alarms <= 8, "two figures of 5 % each: four of forty on average"
+def lasting(dates, *, ic, seed, flipped_from=None):
+    """Return forecasts that are wrong for a day at a time, as labels that overlap are."""
+    horizon, rng = 24, np.random.default_rng(seed)
+
+    def over_a_day():
+        sums_NS = np.cumsum(rng.normal(0, 0.006, (dates + horizon, 3)), axis=0)
+        return sums_NS[horizon:] - sums_NS[:dates]
+
+    realised_NS = over_a_day()
+    prediction_NS = ic * realised_NS + np.sqrt(1 - ic**2) * over_a_day()
+    if flipped_from is not None:
+        prediction_NS[flipped_from:] *= -1
+    made = scored(dates)
+    return dataclasses.replace(
+        made, horizon=horizon, prediction_NS=prediction_NS, realised_NS=realised_NS
+    )
+
+
+@pytest.mark.parametrize("dates", [168, 720, 3000])
+def test_a_model_that_does_live_what_its_backtest_did_rarely_raises_an_alarm(dates):
+    """However long the record is: the backtest of 1,300 dates is a sample too."""
+    alarms = sum(
+        not check_live(
+            lasting(dates, ic=0.1, seed=1000 + seed), lasting(1300, ic=0.1, seed=seed)
+        ).passed
+        for seed in range(60)
+    )
+    assert alarms / 60 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 60)
+
+
+def test_a_sign_that_flips_is_noticed_within_a_window_however_long_the_record_before_it():
+    noticed = []
+    for seed in range(10):
+        backtest = lasting(1300, ic=0.3, seed=seed)
+        live = lasting(3000 + 720, ic=0.3, seed=1000 + seed, flipped_from=3000)
+        early = live.within(np.arange(3720) < 3000 + 24)
+        assert check_live(early, backtest).live["rank_ic"] > 0, "a day later it is too early"
+        noticed.append(not check_live(live, backtest).passed)
+    assert np.mean(noticed) >= 0.9
+
+
+def test_measures_share_the_probability_of_a_false_alarm():
+    live = scored(600, ic=0.3, seed=1, coverage=0.9)
+    alone = dataclasses.replace(live, inside_NS=np.full((600, 3), NAN))
+    backtest = scored(3000, ic=0.3)
+    spans = [check_live(each, backtest).expected["rank_ic"] for each in (alone, live)]
+    assert spans[1].high - spans[1].low > spans[0].high - spans[0].low
 
 
 def test_a_model_that_has_lost_its_skill_is_warned_of_in_words():
@@ -159,18 +202,28 @@ def test_a_model_that_has_lost_its_skill_is_warned_of_in_words():
     assert not check.passed
     assert check.expected["rank_ic"].value == pytest.approx(0.3, abs=0.05)
     assert any(
-        text.startswith("the rank IC is") and "600 live dates: 95% of as many" in text
+        text.startswith("the rank IC is")
+        and "over the newest 600 live dates: expected 0." in text
+        and "as in the backtest" in text
         for text in check.warnings
     )
 
 
-def test_a_short_record_has_a_wide_range():
-    backtest = scored(3000, ic=0.3)
-    short, long = (
-        check_live(scored(dates, ic=0.3, seed=1), backtest).expected["rank_ic"]
-        for dates in (100, 1600)
-    )
-    assert (short.high - short.low) / (long.high - long.low) == pytest.approx(4, rel=0.15)
+def test_a_short_record_or_a_short_backtest_has_a_wide_range():
+    def width(dates, backtest):
+        live = scored(dates, ic=0.3, seed=1)
+        span = check_live(live, scored(backtest, ic=0.3), window=dates).expected["rank_ic"]
+        return span.high - span.low
+
+    assert width(100, 60_000) / width(1600, 60_000) == pytest.approx(4, rel=0.3)
+    assert width(1600, 1600) / width(1600, 60_000) == pytest.approx(np.sqrt(2), rel=0.15)
+
+
+def test_the_newest_dates_alone_are_judged():
+    record = scored(2000, ic=0.3, seed=1)
+    check = check_live(record, scored(3000, ic=0.3))
+    assert check.dates == 720
+    assert check.live["rank_ic"] == record.newest(720).figures["rank_ic"]
 
 
 def test_it_is_too_early_to_warn_before_two_blocks_are_scored():

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -59,7 +60,8 @@ def test_any_challenger_is_promoted_where_there_is_no_champion():
     decision = decide_promotion(contest(contestant("2"), absent="there is no champion yet"), None)
     assert decision.promoted
     assert not decision.forced
-    assert decision.reason == "there was no champion"
+    assert decision.reason == "there was no champion; not tested against one"
+    assert decide_promotion(contest(contestant("2")), None, force=True).forced
 
 
 def test_the_champion_is_not_promoted_again():
@@ -79,10 +81,29 @@ def test_a_champion_is_replaced_by_one_that_the_gate_favours(mean, promoted, ver
     assert decision.promoted is promoted
     assert not decision.forced
     assert f"version 2 {verb} than champion 1 and the best baseline" in decision.reason
-    assert "over the same 400 dates at the level 5.00%" in decision.reason
-    assert f"against 1 {mean:+.3e} net return per bar, lower bound" in decision.reason
+    assert "over the same 400 dates at the level 2.50%" in decision.reason
+    assert re.search(r"against 1 [+-]\S+ log growth per bar, lower bound", decision.reason)
+    assert decision.comparisons[0].difference == pytest.approx(mean, abs=2e-6)
     assert [each.rival for each in decision.comparisons] == ["1", "no position"]
-    assert decision.level == 0.05
+    assert decision.level == 0.025
+
+
+def test_an_account_that_was_liquidated_is_not_promoted_whatever_it_earned():
+    met = contest(contestant("2"), contestant("1"), mean=1e-3)
+    liquidated = dataclasses.replace(met.tracks.challenger, liquidated=True)
+    tracks = dataclasses.replace(met.tracks, challenger=liquidated)
+    decision = decide_promotion(dataclasses.replace(met, tracks=tracks), "1")
+    assert not decision.promoted
+    assert "its account was liquidated; against 1 +" in decision.reason
+
+
+def test_a_contest_at_next_to_no_level_is_not_held():
+    spent = HeldContest(HOUR_MS, 300 * HOUR_MS, 0.0485)
+    met = contest(contestant("2"), contestant("1"), mean=1e-3)
+    decision = decide_promotion(met, "1", history=History(held=[spent]))
+    assert (decision.level, decision.comparisons) == (0, ())
+    assert "25.1% of the dates" in decision.reason
+    assert "leave a level of 0.075%" in decision.reason
 
 
 def test_a_baseline_that_is_as_good_keeps_the_challenger_out():
@@ -111,14 +132,14 @@ def test_a_contest_on_dates_that_were_looked_at_before_is_not_compared():
 
 
 def test_a_contest_on_partly_fresh_dates_has_to_win_by_more():
-    held = HeldContest(HOUR_MS, DATES // 2 * HOUR_MS, 0.05)
+    held = HeldContest(HOUR_MS, DATES // 2 * HOUR_MS, 0.025)
     met = contest(contestant("2"), contestant("1"), mean=1e-3)
     decision = decide_promotion(met, "1", history=History(held=[held]))
     assert decision.promoted
-    assert decision.level == pytest.approx(0.05 * 200 / 399)
-    weak = contest(contestant("2"), contestant("1"), mean=1.2e-4)
+    assert decision.level == pytest.approx(0.0125)
+    weak = contest(contestant("2"), contestant("1"), mean=1.5e-4)
     assert decide_promotion(weak, "1").promoted
-    spent = HeldContest(HOUR_MS, 300 * HOUR_MS, 0.05)
+    spent = HeldContest(HOUR_MS, 300 * HOUR_MS, 0.047)
     assert not decide_promotion(weak, "1", history=History(held=[spent])).promoted
 
 

@@ -7,12 +7,14 @@ import pytest
 from flash_pipeline.errors import BundleMismatch, ModelNotRegistered
 from flash_pipeline.evaluation import (
     Decision,
+    GateRules,
     decide_promotion,
     read_history,
     read_promotions,
     roll_back,
     settle,
 )
+from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline_tests.evaluation.test_promotion import DATES, HOUR_MS, contest, contestant
 
 
@@ -23,6 +25,7 @@ class FakeRegistry:
         self.champion = champion
         self.tags = {}
         self.unreadable = set()
+        self.stored = {}
         self.broken = False
 
     def point(self, alias, version):
@@ -40,13 +43,14 @@ class FakeRegistry:
         return self.version(self.champion)
 
     def version(self, version):
-        return _Model(version, unreadable=version in self.unreadable)
+        return _Model(version, version in self.unreadable, self.stored.get(version))
 
 
 @dataclasses.dataclass
 class _Model:
     version: str
     unreadable: bool
+    stored: ModelBundle | None
 
     @property
     def bundle(self):
@@ -54,8 +58,8 @@ class _Model:
             raise BundleMismatch(f"version {self.version} is of format 1: expected 2")
         return self
 
-    def build(self):
-        pass
+    def build_all(self):
+        return () if self.stored is None else self.stored.build_all()
 
 
 def meet(challenger, champion, *, mean=1e-3, made_at=500, first=1):
@@ -129,7 +133,7 @@ def test_a_promotion_is_a_row_with_who_when_what_and_why(warehouse, run):
         "first_made_at": HOUR_MS,
         "last_made_at": DATES * HOUR_MS,
         "dates": DATES,
-        "level": 0.05,
+        "level": 0.025,
         "net_return_difference": first.difference,
         "lower": first.lower,
         "p_value": first.p_value,
@@ -188,11 +192,54 @@ def test_a_promotion_that_was_killed_before_the_alias_moved_is_finished_by_the_n
 
 def test_a_contest_spends_the_level_of_its_dates_for_the_next(run):
     registry = FakeRegistry("1")
-    assert run(registry, meet("2", "1", mean=-1e-3))[0].level == 0.05
+    assert run(registry, meet("2", "1", mean=-1e-3))[0].level == 0.025
     same_dates, _ = run(registry, meet("3", "1", made_at=501))
     assert same_dates.comparisons == ()
     half_fresh, _ = run(registry, meet("4", "1", made_at=700, first=201))
-    assert half_fresh.level == pytest.approx(0.05 * 200 / 399)
+    assert half_fresh.level == pytest.approx(0.0125)
+
+
+@pytest.mark.parametrize("mean", [1e-3, -1e-3])
+def test_a_contest_repeated_on_other_terms_counts_as_another_look_and_is_a_row(
+    warehouse, run, mean
+):
+    registry = FakeRegistry("1")
+    first = dataclasses.replace(meet("2", "1", mean=-1e-3), terms="dear")
+    cheap = dataclasses.replace(meet("2", "1", mean=mean), terms="cheap")
+    run(registry, first)
+    decision, added = run(registry, cheap)
+    assert added
+    assert decision.reason.startswith("not compared: 0.0% of the dates")
+    assert [(row["action"], row["level"]) for row in rows(warehouse)] == [
+        ("refused", 0.025),
+        ("refused", 0.0),
+    ]
+    assert json.loads(rows(warehouse)[0]["figures"])["terms"] == "dear"
+    again, added = run(registry, first)
+    assert (again.level, added, registry.champion) == (0.025, False, "1")
+
+
+def test_a_contest_repeated_by_other_rules_counts_as_another_look(warehouse, run):
+    met = meet("2", "1", mean=-1e-3)
+    run(FakeRegistry("1"), met)
+    assert read_history(warehouse, met).held == ()
+    (held,) = read_history(warehouse, met, GateRules(level=0.4)).held
+    assert held.level == 0.025
+
+
+def test_what_came_after_a_contest_does_not_change_its_repetition(warehouse, run):
+    registry = FakeRegistry("1")
+    first = meet("2", "1", mean=-1e-3)
+    before = run(registry, first)[0]
+    run(registry, meet("3", "1", mean=-1e-3, made_at=700, first=201))
+    assert run(registry, first) == (before, False)
+
+
+def test_a_row_that_tells_no_terms_was_another_look(warehouse, run):
+    met = meet("2", "1", mean=-1e-3)
+    run(FakeRegistry("1"), met)
+    warehouse.execute("UPDATE promotions SET figures = '{}'")
+    assert len(read_history(warehouse, met).held) == 1
 
 
 def test_decisions_without_a_comparison_spend_nothing(warehouse, run):
@@ -264,6 +311,16 @@ def test_without_a_champion_there_is_nothing_to_roll_back(warehouse):
 def test_a_predecessor_that_cannot_be_read_is_not_returned_to(warehouse, reigns):
     reigns.unreadable.add("2")
     with pytest.raises(BundleMismatch, match="version 2 is of format 1"):
+        roll_back(reigns, warehouse, who="anna", decided_at=5_000)
+    assert reigns.champion == "3"
+    assert len(rows(warehouse)) == 3
+
+
+def test_an_ensemble_of_which_a_further_member_does_not_fit_is_not_returned_to(
+    warehouse, reigns, make_bundle
+):
+    reigns.stored["2"] = dataclasses.replace(make_bundle(), siblings=({},))
+    with pytest.raises(BundleMismatch, match="the weights do not fit the architecture"):
         roll_back(reigns, warehouse, who="anna", decided_at=5_000)
     assert reigns.champion == "3"
     assert len(rows(warehouse)) == 3

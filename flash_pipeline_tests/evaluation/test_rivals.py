@@ -5,12 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flash_pipeline.errors import InvalidConfig, ModelError
 from flash_pipeline.evaluation import Terms, evaluate_challenger
-from flash_pipeline.evaluation.rivals import fit_rivals, trade_rival
+from flash_pipeline.evaluation.rivals import gather_rivals, trade_rival
 from flash_pipeline.evaluation.terms import open_venue
 from flash_pipeline.evaluation.trading import load_prices
-from flash_pipeline.training.baselines import Boosting
+from flash_pipeline.training.baselines import BASELINES
 from flash_pipeline.windows import SplitConfig, chronological_split
 
 HOUR_MS = 3_600_000
@@ -23,8 +22,19 @@ def split(frame):
 
 
 @pytest.fixture
-def ridge(frame, split):
-    (rival,) = fit_rivals(frame, split, ["ridge"]).rivals
+def fitted(frame, split):
+    """Return a function that fits baselines and makes rivals of them."""
+
+    def fitted(*names):
+        models = {name: BASELINES[name].fit(frame, split) for name in names}
+        return gather_rivals(frame, split, models, {}).rivals
+
+    return fitted
+
+
+@pytest.fixture
+def ridge(fitted):
+    (rival,) = fitted("ridge")
     return rival
 
 
@@ -37,8 +47,10 @@ def traded(frame, store):
     return traded
 
 
-def test_rivals_are_fitted_on_the_ranges_of_the_challenger(frame, split):
-    rivals = fit_rivals(frame, split, ["zero", "ridge"]).rivals
+def test_rivals_have_seen_the_ranges_of_the_challenger_and_know_their_own_size(
+    frame, split, fitted
+):
+    rivals = fitted("zero", "ridge")
     assert [rival.name for rival in rivals] == ["zero", "ridge"]
     assert {rival.seen_until for rival in rivals} == {
         int(frame.label_end_N[split.validation_N[-1]])
@@ -46,20 +58,23 @@ def test_rivals_are_fitted_on_the_ranges_of_the_challenger(frame, split):
     assert rivals[0].scale == 0 < rivals[1].scale
 
 
-def test_an_unknown_baseline_is_named(frame, split):
-    with pytest.raises(InvalidConfig, match="baselines oracle are unknown: expected some of zero"):
-        fit_rivals(frame, split, ["ridge", "oracle"])
-
-
-def test_one_whose_library_cannot_be_loaded_is_left_out_with_the_reason(frame, split, monkeypatch):
-    def refused(*_):
-        raise ModelError("LightGBM cannot be loaded: libgomp.so.1")
-
-    monkeypatch.setattr(Boosting, "fit", refused)
-    field = fit_rivals(frame, split, ["zero", "boosting"])
-    assert [rival.name for rival in field.rivals] == ["zero"]
+def test_why_one_is_absent_is_a_remark_of_the_report(frame, split):
     reason = "LightGBM cannot be loaded: libgomp.so.1"
+    field = gather_rivals(frame, split, {}, {"boosting": reason})
+    assert field.rivals == ()
     assert field.remarks == (("No baseline boosting", reason),)
+
+
+def test_one_that_cannot_predict_is_absent_with_the_reason(frame, split, monkeypatch):
+    models = {name: BASELINES[name].fit(frame, split) for name in ("zero", "ridge")}
+
+    def broken(*_):
+        raise RuntimeError("no such column")
+
+    monkeypatch.setattr(type(models["ridge"]), "predict", broken)
+    field = gather_rivals(frame, split, models, {"boosting": "not here"})
+    assert [rival.name for rival in field.rivals] == ["zero"]
+    assert field.absent == {"boosting": "not here", "ridge": "RuntimeError: no such column"}
 
 
 def test_a_rival_is_traded_on_the_dates_at_costs(traded, ridge, split):
@@ -69,8 +84,8 @@ def test_a_rival_is_traded_on_the_dates_at_costs(traded, ridge, split):
     assert found.costs_T.sum() > 0
 
 
-def test_a_rival_that_forecasts_nothing_holds_nothing(traded, frame, split):
-    (zero,) = fit_rivals(frame, split, ["zero"]).rivals
+def test_a_rival_that_forecasts_nothing_holds_nothing(traded, fitted, split):
+    (zero,) = fitted("zero")
     assert traded(zero, split.test_N).n_trades == 0
 
 

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pytest
 
 from flash_pipeline.evaluation import quality
+from flash_pipeline.evaluation.bootstrap import widened
 from flash_pipeline.evaluation.scores import (
     SCORE_SCHEMA,
     Outcome,
@@ -20,6 +21,8 @@ from flash_pipeline.evaluation.scores import (
 )
 from flash_pipeline.evaluation.statistics import stationary_weights
 from flash_pipeline.evaluation.walkforward import join_folds, run_fold, write_predictions
+from flash_pipeline.training.predictor import Predictions
+from flash_pipeline.training.targets import anchor_volatility
 from flash_pipeline.windows import WalkForwardConfig, walk_forward
 
 HOUR_MS = 3_600_000
@@ -108,14 +111,15 @@ def test_an_interval_holds_the_value_and_leaves_zero_out_where_there_is_skill(no
 
 def test_the_interval_of_the_rank_ic_is_near_that_of_ranks_taken_anew(noise):
     prediction_NS, label_NS = (np.nan_to_num(v_NS) for v_NS in noise)
-    weights_RN = stationary_weights(300, 10, draws=300)
-    found = measure(outcome(prediction_NS, label_NS), 1, weights_RN)["rank_ic"]
+    resamples = stationary_weights(300, 10, draws=300)
+    found = measure(outcome(prediction_NS, label_NS), 1, resamples)["rank_ic"]
     anew = []
-    for counts_N in weights_RN:
+    for counts_N in resamples.weights_RN:
         drawn_N = np.repeat(np.arange(300), counts_N)
         anew.append(quality.rank_ic(prediction_NS[drawn_N], label_NS[drawn_N]))
+    off_R = widened(np.array(anew) - found.value, 300, 10, np.random.default_rng(0), 5)
     np.testing.assert_allclose(
-        [found.low, found.high], np.quantile(anew, [0.025, 0.975]), atol=0.01
+        [found.low, found.high], found.value + np.quantile(off_R, [0.025, 0.975]), atol=0.015
     )
 
 
@@ -187,3 +191,38 @@ def test_predictions_that_hardly_move_in_one_symbol_are_flat_there(table):
     )
     other = table.set_column(place, table.schema.field(place), flattened)
     assert flat_predictions(other)["ridge"] == ["ETHUSDT"]
+
+
+def replaced(table, **columns):
+    """Return a table with other values in some columns."""
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(place), pa.array(values, pa.float32()))
+    return table
+
+
+@pytest.mark.parametrize("constant", [0.01, 0.05])
+def test_a_constant_that_is_multiplied_by_the_volatility_is_flat(table, constant):
+    # Each fold fits its own constant, so the rows differ by fold as well.
+    rng = np.random.default_rng(0)
+    unit = 0.02 * np.exp(0.5 * rng.normal(size=table.num_rows))
+    told = constant * unit * table["fold"].to_numpy()
+    everyone = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
+    flat = flat_predictions(replaced(table, prediction=told, unit=unit))
+    assert flat == dict.fromkeys(["zero", "last_value", "ridge"], everyone)
+    alive = told + 0.03 * unit * rng.normal(size=len(unit))  # R2 of about 0.001
+    assert flat_predictions(replaced(table, prediction=alive, unit=unit)) == {}
+
+
+def test_a_transformer_that_always_says_the_same_is_flat(frame, tiny_recipe, tmp_path, monkeypatch):
+    recipe = tiny_recipe.with_training(target_scaling="volatility")
+
+    def constant(frame, bundle, index_N):
+        sigma_NS = anchor_volatility(frame)[index_N]
+        return Predictions(bundle.to_units(np.full_like(sigma_NS, 0.05), sigma_NS))
+
+    monkeypatch.setattr("flash_pipeline.evaluation.contenders.predict_windows", constant)
+    fold = walk_forward(frame, WalkForwardConfig(folds=2))[0]
+    ran = run_fold(frame, fold, recipe, ["transformer"]).table
+    assert np.std(ran["prediction"].to_numpy()) > 1e-3 * np.std(ran["label"].to_numpy())
+    assert flat_predictions(ran) == {"transformer": ["BTCUSDT", "ETHUSDT", "SOLUSDT"]}

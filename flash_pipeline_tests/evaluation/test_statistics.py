@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from flash_pipeline.errors import InvalidConfig, InvalidInput
 from flash_pipeline.evaluation.statistics import (
+    Resamples,
     block_length,
     bootstrap,
     correlation_t,
@@ -37,49 +38,51 @@ def autoregressive(dates, persistence, seed):
     seed=st.integers(0, 99),
 )
 def test_every_resample_has_as_many_dates_as_the_series(dates, block, draws, seed):
-    weights_RN = stationary_weights(dates, block, draws=draws, seed=seed)
+    weights_RN = stationary_weights(dates, block, draws=draws, seed=seed).weights_RN
     assert weights_RN.shape == (draws, dates)
     assert (weights_RN.sum(axis=1) == dates).all()
 
 
 def test_equal_seeds_give_equal_resamples():
-    first, second = (stationary_weights(50, 5, draws=20, seed=3) for _ in range(2))
+    first, second, other = (
+        stationary_weights(50, 5, draws=20, seed=seed).weights_RN for seed in (3, 3, 4)
+    )
     np.testing.assert_array_equal(first, second)
-    assert (first != stationary_weights(50, 5, draws=20, seed=4)).any()
+    assert (first != other).any()
 
 
 def test_dates_are_drawn_equally_often_those_at_the_ends_too():
-    mean_N = stationary_weights(40, 8, draws=4000).mean(axis=0)
+    mean_N = stationary_weights(40, 8, draws=4000).weights_RN.mean(axis=0)
     np.testing.assert_allclose(mean_N, 1.0, atol=0.1)
 
 
 def test_neighbours_stay_together_as_often_as_the_block_says():
     # Of weights w, E[(w_i - 1)(w_i+1 - 1)] / Var(w) is close to the share of kept neighbours.
     for block in (1, 4, 20):
-        weights_RN = stationary_weights(400, block, draws=500).astype(float) - 1
+        weights_RN = stationary_weights(400, block, draws=500).weights_RN.astype(float) - 1
         kept = (weights_RN[:, 1:] * weights_RN[:, :-1]).mean() / (weights_RN**2).mean()
         assert kept == pytest.approx(1 - 1 / block, abs=0.03)
 
 
 def test_a_measure_of_a_resample_is_that_of_its_dates():
     values_N = np.array([1.0, 2.0, 4.0])
-    weights_RN = np.array([[3, 0, 0], [1, 1, 1], [0, 1, 2]], np.uint16)
-    drawn_R = drawn_values(mean_columns(values_N), ratio, weights_RN)
+    resamples = Resamples(np.array([[3, 0, 0], [1, 1, 1], [0, 1, 2]], np.uint16), 1)
+    drawn_R = drawn_values(mean_columns(values_N), ratio, resamples)
     np.testing.assert_allclose(drawn_R, [1.0, 7 / 3, 10 / 3])
 
 
 def test_unknown_values_count_in_no_mean():
     values_N = np.array([1.0, math.nan, 4.0])
-    weights_RN = np.array([[1, 1, 1], [0, 3, 0]], np.uint16)
-    drawn_R = drawn_values(mean_columns(values_N), ratio, weights_RN)
+    resamples = Resamples(np.array([[1, 1, 1], [0, 3, 0]], np.uint16), 1)
+    drawn_R = drawn_values(mean_columns(values_N), ratio, resamples)
     assert drawn_R[0] == 2.5
     assert math.isnan(drawn_R[1])
 
 
 def test_draws_without_a_value_are_left_out_of_the_interval():
     values_N = np.array([5.0, math.nan])
-    weights_RN = np.array([[0, 2], [1, 1], [2, 0]], np.uint16)
-    found = bootstrap(mean_columns(values_N), ratio, weights_RN)
+    resamples = Resamples(np.array([[0, 2], [1, 1], [2, 0]], np.uint16), 1)
+    found = bootstrap(mean_columns(values_N), ratio, resamples)
     assert (found.value, found.low, found.high) == (5.0, 5.0, 5.0)
 
 
@@ -91,16 +94,37 @@ def test_without_weights_there_is_a_value_and_no_interval():
 
 
 @pytest.mark.parametrize("persistence", [0.0, 0.6, 0.9])
-def test_intervals_cover_the_mean_of_a_persistent_series_nearly_as_often_as_they_say(persistence):
-    # Percentile intervals of dependent data are a little too short: 89 to 95 % for 95 %.
+def test_intervals_cover_the_mean_of_a_persistent_series_as_often_as_they_say(persistence):
     dates, block = 4000, round(10 / (1 - persistence))
-    weights_RN = stationary_weights(dates, block, draws=400)
+    resamples = stationary_weights(dates, block, draws=400)
     covered = 0
     for seed in range(300):
         columns_N2 = mean_columns(autoregressive(dates, persistence, seed))
-        found = bootstrap(columns_N2, ratio, weights_RN)
+        found = bootstrap(columns_N2, ratio, resamples)
         covered += found.low <= 0 <= found.high
-    assert 0.88 <= covered / 300 <= 0.98
+    assert covered / 300 == pytest.approx(0.95, abs=0.04), "three standard errors"
+
+
+@pytest.mark.parametrize("dates", [200, 500])
+def test_intervals_of_the_ic_of_a_persistent_null_cover_0_as_often_as_they_say(dates):
+    """Both the forecasts and the labels are sums over a horizon, of two independent walks."""
+    horizon, trials = 24, 400
+    resamples = stationary_weights(dates, block_length(horizon, dates), draws=300)
+    covered = plain = 0
+    for seed in range(trials):
+        noise = np.random.default_rng(seed).normal(size=(2, dates + horizon))
+        sums = np.cumsum(noise, axis=1)
+        pair = sums[:, horizon:] - sums[:, :dates]
+        ranks = [np.argsort(np.argsort(values)) / dates for values in pair]
+        centred = [(values - values.mean()) / values.std() for values in ranks]
+        columns_N2 = mean_columns(centred[0] * centred[1])
+        found = bootstrap(columns_N2, ratio, resamples)
+        covered += found.low <= 0 <= found.high
+        drawn_R = drawn_values(columns_N2, ratio, resamples)
+        low, high = np.quantile(drawn_R, [0.025, 0.975])
+        plain += low <= 0 <= high
+    assert plain / trials < 0.92, "what percentiles alone would cover"
+    assert 0.92 <= covered / trials <= 0.98
 
 
 def test_blocks_too_short_for_the_dependence_are_too_sure():
@@ -117,8 +141,8 @@ def test_intervals_equal_those_of_arch():
     arch = pytest.importorskip("arch.bootstrap")
     values_N = autoregressive(600, 0.7, 1)
     theirs_R = arch.StationaryBootstrap(30, values_N, seed=7).apply(np.mean, 3000)[:, 0]
-    weights_RN = stationary_weights(600, 30, draws=3000)
-    ours_R = drawn_values(mean_columns(values_N), ratio, weights_RN)
+    resamples = stationary_weights(600, 30, draws=3000)
+    ours_R = drawn_values(mean_columns(values_N), ratio, resamples)
     assert ours_R.std() == pytest.approx(theirs_R.std(), rel=0.06)
     assert ours_R.mean() == pytest.approx(theirs_R.mean(), abs=0.1 * theirs_R.std())
     np.testing.assert_allclose(

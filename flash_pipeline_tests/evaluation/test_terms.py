@@ -114,6 +114,20 @@ def test_nothing_is_held_before_a_first_close(prices):
     assert held_TS[11:, 1].all()
 
 
+def test_what_is_held_over_a_hole_is_kept_on_the_same_terms_by_all(prices):
+    holed = (slice(12, 27), 1)
+    for name in ("open_TS", "close_TS", "low_TS", "high_TS", "turnover_TS"):
+        getattr(prices, name)[holed] = np.nan
+        getattr(prices, name)[27:, 1] *= 0.4
+    venue = open_venue(Terms(Costs(impact=1.0), funding=settled(0.0)), prices.carried_forward())
+    wanted_TS = weights(0.5)
+    wanted_TS[12:27, 1] = 0.0  # no forecast of what has no bar
+    result = venue.trade(wanted_TS)
+    assert not result.orders_TS[holed].any()
+    assert result.returns_T[27] < -0.25
+    assert venue.buy_and_hold().returns_T[27] < -0.25
+
+
 @pytest.mark.parametrize("unknown", [np.nan, 0.0])
 def test_a_symbol_without_turnover_has_no_impact_and_is_named(prices, unknown):
     prices.turnover_TS[:, 1] = unknown
@@ -139,3 +153,11 @@ def test_buying_and_holding_pays_the_same_funding(prices):
 def test_a_cap_that_is_no_positive_number_is_refused(cap):
     with pytest.raises(InvalidConfig, match=r"symbol_cap is .* expected a number above 0"):
         Terms(symbol_cap=cap)
+
+
+def test_what_cannot_be_read_is_told_and_not_charged(prices):
+    terms = Terms(FREE, unread={"Lots": "a.parquet is cut", "Funding": "b.parquet is cut"})
+    venue = open_venue(terms, prices)
+    assert (venue.funding.rate_TS, venue.account.lots) == (None, None)
+    assert venue.funding.told == "not charged: b.parquet is cut"
+    assert ("Lots", "any fraction: a.parquet is cut") in venue.remarks

@@ -105,6 +105,8 @@ def test_prices_are_aligned_by_time_and_carried_over_a_gap(make_store, frame):
     for start, close in zip(prices.start_time_T, prices.close_TS[:, 1], strict=True):
         known = start if start in close_at else hour(129)
         assert close == close_at[known]
+    closed = np.isin(prices.start_time_T, [hour(130), hour(131)])
+    np.testing.assert_array_equal(~prices.real_TS, closed[:, None] & np.array([False, True, False]))
 
 
 def test_prices_come_with_lows_highs_and_turnover(make_store, frame):

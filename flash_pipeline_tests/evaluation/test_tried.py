@@ -17,11 +17,17 @@ def result():
 
 
 def test_the_ratios_of_a_year_become_those_of_a_bar(result):
-    trials = Tried(9, (1.0, 3.0)).with_own(result, BARS_PER_YEAR)
+    trials = Tried(9, (10.0, 90.0)).with_own(result, BARS_PER_YEAR)
     own = result.returns_T.mean() / result.returns_T.std(ddof=1)
     year = math.sqrt(BARS_PER_YEAR)
     assert trials.count == 9
-    assert trials.sharpe_variance == pytest.approx(np.var([own, 1 / year, 3 / year], ddof=1))
+    assert trials.sharpe_variance == pytest.approx(np.var([own, 10 / year, 90 / year], ddof=1))
+    assert trials.sharpe_variance > 1 / 59
+
+
+def test_ratios_like_its_own_leave_the_variance_of_luck(result):
+    own = result.returns_T.mean() / result.returns_T.std(ddof=1) * math.sqrt(BARS_PER_YEAR)
+    assert Tried(9, (own,)).with_own(result, BARS_PER_YEAR).sharpe_variance == 1 / 59
 
 
 def test_what_is_counted_is_told():

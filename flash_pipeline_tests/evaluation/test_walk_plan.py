@@ -60,11 +60,24 @@ def test_an_unfinished_plan_keeps_its_windows_when_there_are_newer_ones(
 def test_a_finished_plan_gives_way_to_one_on_the_newest_windows(make, make_store, make_frame):
     plan, _ = make()
     run(plan, 1, 2)
+    plan.finish(plan.windows())
     same, _ = make()
     assert same.key == plan.key
     assert same.missing(same.windows()) == []
     newer = make_frame(make_store(230, name="fewer"))
     assert make()[0].snapshot == newer.snapshot
+
+
+def test_folds_that_were_never_joined_are_kept(make, make_store, make_frame):
+    plan, _ = make()
+    run(plan, 1, 2)
+    make_frame(make_store(230, name="fewer"))
+    assert make() == (plan, f"goes on with the windows of snapshot {plan.snapshot}")
+    plan.finish(plan.windows())
+    assert plan.is_joined()
+    assert not dataclasses.replace(plan, models=("zero",)).is_joined()
+    plan.scores.unlink()
+    assert make()[0] == plan
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_predictions_of_another_version_of_the_package_are_refused(stored):
     values = json.loads(table.schema.metadata[b"walk_forward"])
     del values["scales"]
     older = table.replace_schema_metadata({b"walk_forward": json.dumps(values).encode()})
-    with pytest.raises(SchemaMismatch, match="another version of the package.*scales"):
+    with pytest.raises(SchemaMismatch, match=r"another version of the package.*scales"):
         describe_predictions(older)
 
 

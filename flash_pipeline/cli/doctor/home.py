@@ -7,11 +7,12 @@ from pathlib import Path
 
 from flash_pipeline.cli.doctor.finding import Finding
 from flash_pipeline.cli.doctor.processes import describe, holders_of
-from flash_pipeline.errors import HomeNotWritable, WarehouseLocked
+from flash_pipeline.errors import HomeNotWritable, WarehouseLocked, WarehouseUnusable
 from flash_pipeline.settings import Settings
 
 _GIB = 2**30
 _LOW_GIB, _LEAST_GIB = 5.0, 0.5
+_MEND_WAREHOUSE = "move the file away: the next run makes it anew, without the past forecasts"
 
 
 def check_folders(settings: Settings, dagster_home: str | None) -> list[Finding]:
@@ -71,9 +72,10 @@ def check_warehouse(settings: Settings) -> Finding:
         by = describe(int(pid[1])) if pid is not None else "another process"
         mend = "wait for it, or end that process; a notebook holds the file until it closes it"
         return Finding("warehouse", "warn", f"{path} is held by {by}", mend)
+    except WarehouseUnusable as error:
+        return Finding("warehouse", "fail", str(error), _MEND_WAREHOUSE)
     except (duckdb.Error, OSError) as error:
-        mend = "move the file away: the next run makes it anew, without the past forecasts"
-        return Finding("warehouse", "fail", f"{path} cannot be opened: {error}", mend)
+        return Finding("warehouse", "fail", f"{path} cannot be read: {error}", _MEND_WAREHOUSE)
     return Finding("warehouse", "ok", f"{path} is free, with {tables} tables")
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from flash_pipeline.settings import redacted
+
 _PROC = Path("/proc")
 _LISTENING = "0A"
 
@@ -16,7 +18,7 @@ def describe(pid: int) -> str:
     except OSError:
         return f"process {pid}"
     command = " ".join(word.decode(errors="replace") for word in words if word)
-    return f"process {pid} ({command[:120]})" if command else f"process {pid}"
+    return f"process {pid} ({redacted(command)[:120]})" if command else f"process {pid}"
 
 
 def has_variable(pid: int, name: str, value: str) -> bool:

@@ -46,5 +46,5 @@ HOURLY: Sequence[dg.AssetKey] = [
     if asset.group_names_by_key[asset.key] not in {reference.GROUP, *ON_REQUEST}
     and asset.key != model.baselines.key
 ]
-"""What every hour needs: all but the reference data and the registered baselines, which a forecast
-does not wait for, and what is run when someone asks for it."""
+"""What every hour needs: all but the reference data, the registered baselines, without which the
+report fits its own, and what is run when someone asks for it."""

@@ -1,9 +1,14 @@
 """The leak audits of the models in use, on request: they train a small model each."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from flash_pipeline.defs.assets.champion import champion
 from flash_pipeline.defs.resources import PipelineResource
+
+if TYPE_CHECKING:
+    from flash_pipeline.evaluation.audits import AuditResult
 
 GROUP = "audits"
 """Group of this asset, which no scheduled run materializes."""
@@ -12,10 +17,18 @@ _AUDITS = {
     "future": "later candles spoiled: no earlier feature or prediction changes by a bit",
     "warm-up": "history cut shorter: the newest features and predictions stay",
     "scaling": "scalers fitted anew on the training range alone are the stored ones",
-    "shift": "signals moved by a bar: the PnL changes, and nothing is earned beforehand",
+    "labels": "recomputed from the candles: labels, their ranges, the scale of predictions",
+    "shift": "signals moved by a bar: the PnL changes, nothing is earned or known beforehand",
     "live": "a forecast made at an hour is the backtest's prediction for that hour",
-    "shuffle": "a model trained on shuffled labels predicts nothing",
+    "shuffle": "a model trained on shuffled labels predicts nothing, a control that cheats does",
+    "retraining": "trained again on the ranges that it claims it is the same model",
 }
+
+
+def _severity(results: "list[AuditResult]") -> dg.AssetCheckSeverity:
+    """Return an error for a leak, a warning for what could not be checked."""
+    leak = any(each.failed for each in results)
+    return dg.AssetCheckSeverity.ERROR if leak else dg.AssetCheckSeverity.WARN
 
 
 def _check_name(audit: str) -> str:
@@ -59,13 +72,14 @@ def leak_audits(
             "versions": dg.MetadataValue.json(list(models)),
             "passed": sum(each.passed for _, each in found),
             "not_checked": sum(not each.checked for _, each in found),
-            "failed": sum(not each.passed for _, each in found),
+            "failed": sum(each.failed for _, each in found),
             "audits": dg.MetadataValue.table(rows),
         },
         check_results=[
             dg.AssetCheckResult(
                 check_name=_check_name(audit),
                 passed=all(each.passed for _, each in found if each.audit == audit),
+                severity=_severity([each for _, each in found if each.audit == audit]),
                 description="; ".join(
                     f"version {version}: {each.words}"
                     for version, each in found

@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pyarrow.parquet as pq
 from pydantic import Field
 
+from flash_pipeline.bybit import read_instruments
 from flash_pipeline.defs.assets.market_data import klines
 from flash_pipeline.defs.assets.model import trained_model, window_tensors
 from flash_pipeline.defs.metadata import picture, span
 from flash_pipeline.defs.resources import PipelineResource
+from flash_pipeline.errors import FileDamaged
 from flash_pipeline.storage.funding import FundingStore
 from flash_pipeline.windows import chronological_split, read_windows
 
@@ -93,18 +94,31 @@ class CostsConfig(dg.Config):
         )
 
     def terms(self, settings: "Settings", symbols: tuple[str, ...]) -> "Terms":
-        """Return what is traded under, with the lots and the funding that are stored."""
+        """Return what is traded under, with the lots and the funding that are stored.
+
+        A file that cannot be read is told in `unread` and charges nothing: the forecasts go on.
+        """
         from flash_pipeline.backtest import Account
         from flash_pipeline.evaluation import Terms, load_funding
 
-        stored = self.lots and settings.instruments.is_file()
+        store, unread = FundingStore(settings.funding), {}
+        instruments = funding = None
+        try:
+            instruments = read_instruments(settings.instruments) if self.lots else None
+        except FileDamaged as error:
+            unread["Lots"] = str(error)
+        try:
+            funding = load_funding(store, symbols) if self.funding else None
+        except FileDamaged as error:
+            unread["Funding"] = str(error)
         return Terms(
             costs=self.costs(),
             account=Account(capital=self.capital, maintenance_rate=self.maintenance_rate),
             gross_cap=self.gross_cap,
             symbol_cap=self.symbol_cap,
-            instruments=pq.read_table(settings.instruments) if stored else None,
-            funding=load_funding(FundingStore(settings.funding), symbols) if self.funding else None,
+            instruments=instruments,
+            funding=funding,
+            unread=unread,
         )
 
 
@@ -118,9 +132,10 @@ def backtest_report(
     context: dg.AssetExecutionContext, config: CostsConfig, pipeline: PipelineResource
 ) -> dg.MaterializeResult:
     """The challenger's forecasts traded on dates it has not seen, after costs, and the report."""
-    from flash_pipeline.evaluation import Beside, Tried, evaluate_challenger, fit_rivals
+    from flash_pipeline.evaluation import Beside, Tried, evaluate_challenger, gather_rivals
     from flash_pipeline.evaluation.fold_rows import fold_rows
     from flash_pipeline.evaluation.walk_plan import JOINED_FILE
+    from flash_pipeline.training.baseline_session import ready_baselines
     from flash_pipeline.training.baselines import BASELINES
     from flash_pipeline.training.tracking import CHALLENGER, Registry
     from flash_pipeline.training.tracking.trials import backtest_sharpes, trained_models
@@ -128,11 +143,16 @@ def backtest_report(
     settings, store = pipeline.settings(), pipeline.store(pipeline.settings())
     frame = read_windows(settings.windows)
     terms = config.terms(settings, frame.symbols)
+    for name, reason in terms.unread.items():
+        context.log.warning(f"backtest_report: {name.lower()} left out: {reason}")
     registry = Registry(settings)
     challenger = registry.require(CHALLENGER)
     rival = registry.rival_of(challenger)
     names = list(BASELINES) if config.baselines is None else config.baselines
-    field = fit_rivals(frame, chronological_split(frame, pipeline.resolve().split), names)
+    ranges = pipeline.resolve().split
+    split = chronological_split(frame, ranges)
+    ready = ready_baselines(registry, frame, split, ranges, names)
+    field = gather_rivals(frame, split, ready.baselines, ready.left_out)
     for name, reason in field.absent.items():
         context.log.warning(f"backtest_report: no baseline {name}: {reason}")
     joined = settings.walk_forward / JOINED_FILE
@@ -145,7 +165,7 @@ def backtest_report(
         (rival.version, rival.opened) if rival is not None else None,
         field.rivals,
         beside=Beside(
-            folds=fold_rows(joined, frame, store, terms.costs, terms.funding),
+            folds=fold_rows(joined, frame, store, terms),
             tried=Tried(trained_models(registry), backtest_sharpes(registry, challenger)),
             remarks=field.remarks,
         ),

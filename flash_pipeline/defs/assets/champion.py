@@ -22,13 +22,14 @@ class PromotionConfig(dg.Config):
         default=0.05,
         gt=0,
         lt=0.5,
-        description="Probability of promoting a challenger that is no better, 0 to 0.5.",
+        description="Probability of promoting any challenger that is no better, over all contests "
+        "that share a date, 0 to 0.5.",
     )
     least_new_share: float = Field(
         default=0.1,
         ge=0,
         le=1,
-        description="Share of the dates that must be new since the last contest, 0 to 1.",
+        description="Share of the dates that no earlier contest may have used, 0 to 1.",
     )
 
 
@@ -78,11 +79,12 @@ _COMPARISONS = dg.TableSchema(
     columns=[
         dg.TableColumn("rival", "string", "champion or best baseline"),
         dg.TableColumn("dates", "int"),
-        dg.TableColumn("difference", "double", "net return per bar, challenger less rival"),
+        dg.TableColumn("difference", "double", "log growth per bar, challenger less rival"),
         dg.TableColumn("lower", "double", "its one-sided lower bound at the level"),
         dg.TableColumn("p_value", "double"),
         dg.TableColumn("loss_difference", "double", "below 0 is better"),
         dg.TableColumn("loss_p_value", "double"),
         dg.TableColumn("favoured", "bool"),
+        dg.TableColumn("liquidated", "bool", "whether the challenger's account was"),
     ]
 )

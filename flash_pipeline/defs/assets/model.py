@@ -124,11 +124,13 @@ def baselines(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
 ) -> dg.MaterializeResult:
     """Simple models fitted on the ranges of the transformer, each a registered model of its own."""
+    from flash_pipeline.evaluation import require_dates
     from flash_pipeline.training.baseline_session import fit_baselines
 
     settings, recipe = pipeline.settings(), pipeline.resolve()
     frame = read_windows(settings.windows)
     split = chronological_split(frame, recipe.split)
+    require_dates(frame, split)
     tags = {"dagster_run_id": context.run.run_id, "dagster_asset": "baselines"}
     session = fit_baselines(settings, frame, split, recipe, tags=tags)
     for name, reason in session.left_out.items():

@@ -2,17 +2,24 @@
 
 from typing import TYPE_CHECKING
 
-from flash_pipeline.errors import NotEnoughHistory, SchemaMismatch
+from flash_pipeline.errors import (
+    InvalidConfig,
+    ModelNotRegistered,
+    NotEnoughHistory,
+    SchemaMismatch,
+)
 from flash_pipeline.evaluation.audits.candles import Candles
 from flash_pipeline.evaluation.audits.result import AuditResult
+from flash_pipeline.evaluation.audits.retraining import Original
 from flash_pipeline.evaluation.audits.suite import audit_model
 from flash_pipeline.evaluation.fitness import misfit, obsolete
 from flash_pipeline.features import SPARSENESS, WARMUP_BARS
 from flash_pipeline.market import Interval
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.klines import KlineStore
-from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.bundle import ModelBundle, UnreadableBundle
 from flash_pipeline.training.recipes import DataConfig, Recipe, TrainConfig
+from flash_pipeline.training.trainer import Parent
 from flash_pipeline.windows.blocks import WindowFrame, read_windows
 
 if TYPE_CHECKING:
@@ -32,7 +39,8 @@ def audit_version(
     version_or_alias : str
         A version number, `champion` or `challenger`.
     train : bool
-        Whether to run the audit that trains a small model on shuffled labels too.
+        Whether to run the two audits that train too: a small model on shuffled labels, and the
+        model itself again.
 
     Returns
     -------
@@ -62,6 +70,7 @@ def audit_registered(
 ) -> tuple[AuditResult, ...]:
     """Run the audits on a model that was looked up already: see `audit_version`."""
     bundle = model.bundle
+    original = _original(settings, model) if train else ""
     store = KlineStore(settings.klines, Interval.parse(bundle.interval))
     sessional = [symbol for symbol, _ in settings.yahoo_tickers]
     return audit_model(
@@ -70,8 +79,29 @@ def audit_registered(
         _stored_windows(settings, bundle) or _own_windows(store, bundle, sessional),
         store,
         _recipe(bundle) if train else None,
+        original=original,
         sessional=sessional,
     )
+
+
+def _original(settings: Settings, model: "RegisteredModel") -> Original | str:
+    """Return what a model was trained by, or why that is not known."""
+    from flash_pipeline.training.tracking import Registry
+
+    registry = Registry(settings)
+    try:
+        recipe = registry.recipe(model)
+    except (InvalidConfig, ModelNotRegistered) as error:
+        return str(error)
+    parent, version = None, model.bundle.provenance.parent
+    if version is not None:
+        try:
+            opened = registry.version(version).opened
+        except ModelNotRegistered:
+            opened = UnreadableBundle("it is gone")
+        if isinstance(opened, ModelBundle):
+            parent = Parent(version, opened)
+    return Original(recipe, model.tags.get("device", "an unknown device"), parent)
 
 
 def _stored_windows(settings: Settings, bundle: ModelBundle) -> WindowFrame | None:

@@ -21,7 +21,8 @@ AUDIT_SCHEMA = pa.schema(
         pa.field("figures", pa.string(), nullable=False),
     ],
     metadata={
-        "checked": "false where the data at hand could not tell; then nothing failed either",
+        "passed": "true where the audit was carried out and found no leak",
+        "checked": "false where the data at hand could not tell: neither passed nor failed",
         "figures": "JSON",
     },
 )
@@ -35,13 +36,23 @@ class AuditResult:
     audit: str
     """Its name."""
     passed: bool
-    """Whether no leak was found."""
+    """Whether the audit was carried out and found no leak."""
     words: str
     """What was done and what came of it."""
     figures: dict[str, float] = field(default_factory=dict)
     """What was measured."""
     checked: bool = True
-    """False where the data at hand could not tell; `words` say why, and it counts as passed."""
+    """False where the data at hand could not tell, as `words` say: neither passed nor failed."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a leak was found."""
+        return self.checked and not self.passed
+
+    @property
+    def outcome(self) -> str:
+        """`passed`, `failed` or `not checked`."""
+        return ("passed" if self.passed else "failed") if self.checked else "not checked"
 
 
 def audits_table(results: Sequence[AuditResult]) -> pa.Table:
@@ -71,7 +82,7 @@ def tolerance() -> float:
 
 def not_checked(audit: str, why: str) -> AuditResult:
     """Return the result of an audit that the data at hand cannot decide."""
-    return AuditResult(audit, True, f"not checked: {why}", checked=False)
+    return AuditResult(audit, False, f"not checked: {why}", checked=False)
 
 
 def largest_difference(

@@ -28,7 +28,7 @@ def audit_scaling(frame: WindowFrame, bundle: ModelBundle) -> AuditResult:
     ----------
     frame : WindowFrame
         Windows of the model's symbols, lookback and horizon that reach back over its training
-        range; otherwise the audit is not checked.
+        range; otherwise the audit is not checked. See `audit_model`.
     bundle : ModelBundle
         The model; its provenance says what it was fitted on.
 

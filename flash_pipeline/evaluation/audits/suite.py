@@ -1,5 +1,6 @@
 """All audits of a registered model, on the data that is stored."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,11 +11,13 @@ from flash_pipeline.errors import BundleMismatch, NotEnoughHistory
 from flash_pipeline.evaluation import trading
 from flash_pipeline.evaluation.audits.candles import Candles
 from flash_pipeline.evaluation.audits.future import audit_future
+from flash_pipeline.evaluation.audits.labels import audit_labels
 from flash_pipeline.evaluation.audits.live import audit_live
 from flash_pipeline.evaluation.audits.result import AuditResult, not_checked
+from flash_pipeline.evaluation.audits.retraining import Original, audit_retraining
 from flash_pipeline.evaluation.audits.scaling import audit_scaling
 from flash_pipeline.evaluation.audits.shift import audit_shift
-from flash_pipeline.evaluation.audits.shuffle import audit_shuffle, small_recipe
+from flash_pipeline.evaluation.audits.shuffle import WINDOWS, audit_shuffle, small_recipe
 from flash_pipeline.evaluation.audits.warmup import EXTRA_BARS, audit_warmup
 from flash_pipeline.evaluation.fitness import misfit, obsolete
 from flash_pipeline.features import SPARSENESS, WARMUP_BARS
@@ -22,6 +25,7 @@ from flash_pipeline.market import iso_utc
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.recipes import Recipe
+from flash_pipeline.training.runtime import fitting_threads
 from flash_pipeline.windows.blocks import WindowFrame
 
 AROUND = 48
@@ -32,6 +36,9 @@ RECENT = 500
 
 _HOURS = 3
 
+_Audit = Callable[[np.random.Generator], AuditResult]
+_Whole = Callable[[], tuple[Candles, WindowFrame]]
+
 
 def audit_model(
     version: str,
@@ -40,6 +47,7 @@ def audit_model(
     store: KlineStore,
     recipe: Recipe | None,
     *,
+    original: Original | str = "its recipe is not known",
     sessional: Sequence[str] = (),
     costs: Costs | None = None,
     seed: int = 58,
@@ -59,8 +67,10 @@ def audit_model(
     store : KlineStore
         The candles that the windows were made from.
     recipe : Recipe or None
-        That of the model: a small one of its kind is trained on shuffled labels. None leaves this
-        audit out, the only one that trains.
+        That of the model: a small one of its kind is trained on shuffled labels. None leaves out
+        the two audits that train.
+    original : Original or str
+        What the model was trained by, to train it again; or why that is not known.
     sessional : sequence of str
         Symbols whose market closes; see `refresh_features`.
     costs : Costs or None
@@ -71,7 +81,7 @@ def audit_model(
     Returns
     -------
     tuple of AuditResult
-        Future, warm-up, scaling, shift, live, shuffle.
+        Future, warm-up, scaling, labels, shift, live, shuffle, retraining.
 
     Raises
     ------
@@ -96,8 +106,7 @@ def audit_model(
     def warm_up(_: np.random.Generator) -> AuditResult:
         return audit_warmup(_newest(candles, bundle, frame), bundle)
 
-    def scaling(_: np.random.Generator) -> AuditResult:
-        return audit_scaling(frame, bundle)
+    whole = functools.cache(lambda: _from_training_on(candles, frame, store, bundle))
 
     def shift(rng: np.random.Generator) -> AuditResult:
         told = trading.predict_windows(frame, bundle, recent_N)
@@ -107,24 +116,19 @@ def audit_model(
     def live(_: np.random.Generator) -> AuditResult:
         return audit_live(candles, frame, version, bundle, sorted({int(hour) for hour in hours}))
 
-    def shuffle(rng: np.random.Generator) -> AuditResult:
-        assert recipe is not None
-        small = small_recipe(recipe.with_data(symbols=frame.symbols, horizon=frame.horizon))
-        return audit_shuffle(candles.frame(small.data.lookback, frame.horizon), small, rng)
-
-    audits = {"future": future, "warm-up": warm_up, "scaling": scaling}
+    audits: dict[str, _Audit] = {"future": future, "warm-up": warm_up}
+    audits |= _of_training(whole, bundle)
     audits |= {"shift": shift, "live": live}
     if recipe is not None:
-        audits["shuffle"] = shuffle
-    return tuple(
-        _attempted(name, audit, np.random.default_rng([seed, n]))
-        for n, (name, audit) in enumerate(audits.items())
-    )
+        audits |= _that_train(whole, bundle, recipe, original)
+    with fitting_threads(bundle.config.d_model):
+        return tuple(
+            _attempted(name, audit, np.random.default_rng([seed, n]))
+            for n, (name, audit) in enumerate(audits.items())
+        )
 
 
-def _attempted(
-    name: str, audit: Callable[[np.random.Generator], AuditResult], rng: np.random.Generator
-) -> AuditResult:
+def _attempted(name: str, audit: _Audit, rng: np.random.Generator) -> AuditResult:
     try:
         return audit(rng)
     except NotEnoughHistory as error:
@@ -147,6 +151,52 @@ def _unseen(version: str, bundle: ModelBundle, frame: WindowFrame) -> npt.NDArra
             f"{iso_utc(seen_until)}): expected {least} for an audit"
         )
     return unseen_N
+
+
+def _of_training(whole: _Whole, bundle: ModelBundle) -> dict[str, _Audit]:
+    """Return the audits of what the model was fitted on."""
+    return {
+        "scaling": lambda _: audit_scaling(whole()[1], bundle),
+        "labels": lambda _: audit_labels(*whole(), bundle),
+    }
+
+
+def _that_train(
+    whole: _Whole, bundle: ModelBundle, recipe: Recipe, original: Original | str
+) -> dict[str, _Audit]:
+    """Return the audits that train a model."""
+
+    def shuffle(rng: np.random.Generator) -> AuditResult:
+        candles, frame = whole()
+        small = small_recipe(recipe.with_data(symbols=frame.symbols, horizon=frame.horizon))
+        bars = WINDOWS + small.data.lookback + frame.horizon + candles.warmup_bars
+        end = int(frame.made_at_N[-1])
+        newest = candles.between(end - bars * frame.interval.milliseconds, end)
+        return audit_shuffle(newest.frame(small.data.lookback, frame.horizon), small, rng)
+
+    def retraining(_: np.random.Generator) -> AuditResult:
+        if isinstance(original, str):
+            return not_checked("retraining", original)
+        return audit_retraining(whole()[1], bundle, original)
+
+    return {"shuffle": shuffle, "retraining": retraining}
+
+
+def _from_training_on(
+    candles: Candles, frame: WindowFrame, store: KlineStore, bundle: ModelBundle
+) -> tuple[Candles, WindowFrame]:
+    """Return candles and windows that reach back over the model's training range.
+
+    Those at hand where they do; else they are made of the stored candles, however old the model.
+    """
+    step = frame.interval.milliseconds
+    first = bundle.provenance.train_from - (bundle.lookback - 1) * step
+    if frame.start_time_T[0] <= first:
+        return candles, frame
+    since = first - (candles.warmup_bars + bundle.horizon) * step
+    older = Candles.read(store, frame.symbols, since, int(frame.made_at_N[-1]), candles.sessional)
+    windows = older.frame(bundle.lookback, bundle.horizon, synthetic=frame.synthetic)
+    return older, windows
 
 
 def _span(bundle: ModelBundle, frame: WindowFrame, sessional: Sequence[str]) -> tuple[int, int]:

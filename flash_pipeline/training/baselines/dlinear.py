@@ -37,6 +37,7 @@ KERNEL = 25
 EPOCHS = 10
 """Passes; the weights after the one with the lowest validation error are kept."""
 
+_WIDTH = 1  # of the output: the products are of a matrix and a vector
 _BATCH = 256
 _LEARNING_RATE = 1e-3
 _WEIGHT_DECAY = 1e-2
@@ -98,7 +99,7 @@ class DLinear(Baseline):
         seen_TS = known_log_returns(frame)[split.fitting_bars(frame)]
         unit_S = np.sqrt((seen_TS**2).mean(axis=0)).astype(np.float32)
         unit_S[unit_S == 0] = 1.0
-        with seeded(_SEED), fitting_threads(frame.lookback):
+        with seeded(_SEED), fitting_threads(_WIDTH):
             weights = _fitted(frame, split, scaling, unit_S)
         return cls(inputs, scaling, unit_S, weights)
 

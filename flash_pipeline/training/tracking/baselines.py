@@ -21,7 +21,7 @@ BASELINE_EXPERIMENT = "flash-baselines"
 """Name of the experiment of the baselines: they are no trials of the model."""
 
 NEWEST = "newest"
-"""Alias of a baseline's version fitted last."""
+"""Alias of a baseline's version that was fitted or asked for last."""
 
 _CODE = Path(__file__).with_name("served_baseline.py")
 

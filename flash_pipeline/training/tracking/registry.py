@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from flash_pipeline.errors import BundleMismatch, ModelNotRegistered
 from flash_pipeline.settings import Settings, redacted
 from flash_pipeline.training.bundle import ModelBundle, UnreadableBundle
+from flash_pipeline.training.recipes import Recipe
 from flash_pipeline.training.state import Epoch
 from flash_pipeline.training.tracking.served import BUNDLE_ARTIFACT
 from flash_pipeline.training.tracking.store import connect
@@ -34,6 +35,9 @@ RIVAL_TAG = "rival"
 
 LOCAL_UI = "http://127.0.0.1:5000"
 """Where `make dev` serves the MLflow UI of a sqlite store."""
+
+RECIPE_FILE = "recipe.json"
+"""File of a training's run: its recipe."""
 
 FINGERPRINT_TAG = "fingerprint"
 """Tag of a version: hash of the recipe and the data it was trained on."""
@@ -174,6 +178,24 @@ class Registry:
         )
         return _registered(found[0]) if found else None
 
+    def recipe(self, model: RegisteredModel) -> Recipe:
+        """Return the recipe that trained a version.
+
+        Raises
+        ------
+        ModelNotRegistered
+            If the run stores none.
+        InvalidConfig
+            If it is of another version of this package.
+        """
+        try:
+            values = mlflow.artifacts.load_dict(f"runs:/{model.run_id}/{RECIPE_FILE}")
+        except MlflowException as error:
+            raise ModelNotRegistered(
+                f"the run of version {model.version} stores no {RECIPE_FILE}"
+            ) from error
+        return Recipe.from_dict(values)
+
     def url(self, model: RegisteredModel) -> str:
         """Return the page of the MLflow run that trained a version.
 
@@ -239,7 +261,7 @@ class Registry:
 def run_url(client: MlflowClient, settings: Settings, run_id: str) -> str:
     """Return the page of an MLflow run; beside a sqlite store, where `make dev` serves it."""
     uri = settings.tracking_uri
-    base = uri if uri.startswith("http") else LOCAL_UI
+    base = redacted(uri) if uri.startswith("http") else LOCAL_UI
     experiment = client.get_run(run_id).info.experiment_id
     return f"{base}/#/experiments/{experiment}/runs/{run_id}"
 

@@ -22,6 +22,7 @@ from flash_pipeline.training.recipes import Recipe
 from flash_pipeline.training.state import Epoch
 from flash_pipeline.training.tracking.registry import (
     FINGERPRINT_TAG,
+    RECIPE_FILE,
     RegisteredModel,
     Registry,
 )
@@ -162,7 +163,7 @@ def track_training(
     run = client.create_run(experiment, run_name=f"{recipe.name}-{snapshot[:8]}", tags=all_tags)
     run_id = run.info.run_id
     client.log_batch(run_id, params=flat_params(recipe.to_dict()))
-    client.log_dict(run_id, recipe.to_dict(), "recipe.json")
+    client.log_dict(run_id, recipe.to_dict(), RECIPE_FILE)
     with ended(client, run_id):
         yield TrackedTraining(registry, run_id, all_tags)
 

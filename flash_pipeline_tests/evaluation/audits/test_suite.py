@@ -5,19 +5,21 @@ import numpy as np
 import pytest
 
 from flash_pipeline.errors import BundleMismatch, NotEnoughHistory
-from flash_pipeline.evaluation.audits import AUDIT_SCHEMA, audit_model, audits_table
+from flash_pipeline.evaluation.audits import AUDIT_SCHEMA, Original, audit_model, audits_table
 from flash_pipeline.evaluation.audits.result import largest_difference
 from flash_pipeline.training.scaler import FeatureScaler
 from flash_pipeline_tests.evaluation.audits.conftest import SLIDING, hour
 
-NAMES = ["future", "warm-up", "scaling", "shift", "live", "shuffle"]
+NAMES = ["future", "warm-up", "scaling", "labels", "shift", "live", "shuffle", "retraining"]
 
 
 @pytest.fixture
 def audit(frame, store, make_recipe, make_bundle):
     def audit(bundle=None, **changes):
         bundle = bundle or make_bundle(**changes)
-        return audit_model("3", bundle, frame, store, make_recipe(**changes))
+        recipe = make_recipe(**changes)
+        original = Original(recipe, "cpu", None)
+        return audit_model("3", bundle, frame, store, recipe, original=original)
 
     return audit
 
@@ -36,7 +38,20 @@ def test_the_same_data_give_the_same_audits(audit):
 def test_a_planted_leak_fails_its_own_audit(audit, frame, make_bundle):
     everything = FeatureScaler.fit(frame.along_time(frame.x_BKSF))
     results = audit(dataclasses.replace(make_bundle(), features=everything))
-    assert [each.audit for each in results if not each.passed] == ["scaling"]
+    # A model with other scalers predicts other values: the scale of its positions shows it too.
+    assert {each.audit for each in results if each.failed} == {"scaling", "labels", "retraining"}
+
+
+def test_a_model_older_than_the_windows_is_audited_on_its_own_candles(
+    audit, candles, frame, store, make_bundle
+):
+    later = candles.between(hour(200), hour(640)).frame(16, 4, synthetic=True)
+    everything = FeatureScaler.fit(frame.along_time(frame.x_BKSF))
+    results = audit_model("3", make_bundle(), later, store, None)
+    assert all(each.passed and each.checked for each in results), results
+    leaking = dataclasses.replace(make_bundle(), features=everything)
+    found = {each.audit: each for each in audit_model("3", leaking, later, store, None)}
+    assert found["scaling"].failed
 
 
 def test_audits_make_a_table(audit):

@@ -1,13 +1,15 @@
 """Baselines in the registry: a version for each snapshot, served as the model is."""
 
+from functools import partial
+
 import mlflow
 import numpy as np
 import pytest
 
-from flash_pipeline.errors import InvalidConfig
+from flash_pipeline.errors import BundleMismatch, InvalidConfig, ModelError
 from flash_pipeline.settings import Settings
-from flash_pipeline.training.baseline_session import fit_baselines
-from flash_pipeline.training.baselines import Boosting
+from flash_pipeline.training.baseline_session import fit_baselines, ready_baselines
+from flash_pipeline.training.baselines import Boosting, Ridge, Zero
 from flash_pipeline.training.tracking import Registry
 from flash_pipeline.training.tracking.baselines import (
     BASELINE_EXPERIMENT,
@@ -107,13 +109,115 @@ def test_the_stored_baselines_hold_no_pickle(home, first):
     assert not {".pkl", ".pickle", ".pt", ".pth", ".bin"} & set(stored)
 
 
-def test_one_that_cannot_run_here_is_left_out_with_the_reason(fit, monkeypatch):
+@pytest.fixture
+def ready(store, frame, split):
+    def ready(*names, frame=frame, split=split):
+        return ready_baselines(store, frame, split, SplitConfig(), names)
+
+    return ready
+
+
+def test_a_comparison_takes_the_registered_ones_and_fits_none_of_them_again(
+    ready, first, frame, split, monkeypatch
+):
+    monkeypatch.setattr(Ridge, "fit", None)
+    found = ready(*NAMES).baselines
+    assert list(found) == list(NAMES)
+    expected_NS = first.fitted["ridge"].baseline.predict(frame, split.test_N).value_NS
+    np.testing.assert_array_equal(found["ridge"].predict(frame, split.test_N).value_NS, expected_NS)
+
+
+def test_a_comparison_fits_what_is_not_registered_and_leaves_no_version(
+    ready, store, make_panel, cut
+):
+    other = cut(make_panel(302))
+    split = chronological_split(other, SplitConfig())
+    before = store.client.search_model_versions()
+    ready_there = ready("last_value", "ridge", frame=other, split=split).baselines
+    expected_NS = Ridge.fit(other, split).predict(other, split.test_N).value_NS
+    found_NS = ready_there["ridge"].predict(other, split.test_N).value_NS
+    np.testing.assert_array_equal(found_NS, expected_NS)
+    assert len(store.client.search_model_versions()) == len(before)
+
+
+def test_one_that_this_version_cannot_read_is_fitted_again(ready, first, monkeypatch):
+    def unreadable(*_):
+        raise BundleMismatch("of an older format")
+
+    monkeypatch.setattr(Zero, "load", unreadable)
+    assert isinstance(ready("zero").baselines["zero"], Zero)
+
+
+def test_one_that_cannot_run_here_is_left_out_with_the_reason(fit, ready, monkeypatch):
     monkeypatch.setattr(Boosting, "obstacle", classmethod(lambda _: "LightGBM cannot be loaded"))
-    session = fit(("zero", "boosting"))
-    assert set(session.fitted) == {"zero"}
-    assert session.left_out == {"boosting": "LightGBM cannot be loaded"}
+    session, compared = fit(("zero", "boosting")), ready("zero", "boosting")
+    assert set(session.fitted) == set(compared.baselines) == {"zero"}
+    assert session.left_out == compared.left_out == {"boosting": "LightGBM cannot be loaded"}
 
 
-def test_an_unknown_name_is_refused(fit):
-    with pytest.raises(InvalidConfig, match="baselines oracle are unknown: expected some of zero"):
+@pytest.fixture
+def breaks(monkeypatch):
+    """Return a function that lets a method of a class of baselines fail."""
+
+    def breaks(kind, method):
+        def broken(*_, **__):
+            raise OSError("libgomp.so.1:\n  no postgresql://me:secret@host/x")
+
+        monkeypatch.setattr(kind, method, broken)
+
+    return breaks
+
+
+REASON = "OSError: libgomp.so.1: no postgresql://***@host/x"
+
+
+@pytest.mark.parametrize("method", ["fit", "save", "predict", "obstacle"])
+def test_one_that_fails_stops_none_of_the_others(
+    method, breaks, frame, split, make_recipe, tmp_path
+):
+    breaks(Ridge, method)
+    settings = Settings(home=tmp_path)
+    session = fit_baselines(
+        settings, frame, split, make_recipe(), tags={}, names=("zero", "ridge", "last_value")
+    )
+    assert set(session.fitted) == {"zero", "last_value"}
+    assert session.left_out == {"ridge": REASON}
+    assert Registry(settings).named(baseline_name("ridge")).at(NEWEST) is None
+
+
+def test_where_all_fail_there_is_an_error_and_the_run_has_failed(
+    breaks, frame, split, make_recipe, tmp_path
+):
+    breaks(Zero, "fit")
+    settings = Settings(home=tmp_path)
+    with pytest.raises(ModelError, match=r"no baseline could be fitted: zero: OSError: libgomp"):
+        fit_baselines(settings, frame, split, make_recipe(), tags={}, names=("zero",))
+    client = Registry(settings).client
+    experiment = client.get_experiment_by_name(BASELINE_EXPERIMENT)
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FAILED"
+
+
+def test_a_comparison_goes_on_without_one_that_can_neither_be_read_nor_fitted(ready, breaks):
+    breaks(Ridge, "load")
+    assert set(ready("zero", "ridge").baselines) == {"zero", "ridge"}
+    breaks(Ridge, "fit")
+    found = ready("zero", "ridge")
+    assert (set(found.baselines), found.left_out) == ({"zero"}, {"ridge": REASON})
+
+
+def test_an_alias_that_a_killed_run_left_behind_is_moved(frame, split, make_recipe, tmp_path):
+    settings = Settings(home=tmp_path)
+    fit = partial(fit_baselines, settings, frame, split, make_recipe(), tags={}, names=("zero",))
+    model = fit().fitted["zero"].model
+    named = Registry(settings).named(model.name)
+    named.client.delete_registered_model_alias(model.name, NEWEST)
+    assert fit().fitted["zero"].model == named.at(NEWEST) == model
+
+
+def test_an_unknown_name_is_refused(fit, ready):
+    told = "baselines oracle are unknown: expected some of zero"
+    with pytest.raises(InvalidConfig, match=told):
         fit(("oracle",))
+    with pytest.raises(InvalidConfig, match=told):
+        ready("oracle")

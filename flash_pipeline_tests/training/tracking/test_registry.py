@@ -147,3 +147,10 @@ def test_an_absent_version_is_told_without_the_stores_password(registry):
     with pytest.raises(ModelNotRegistered, match=r"postgresql://\*\*\*@127") as caught:
         registry.require("champion")
     assert "secret" not in str(caught.value)
+
+
+def test_the_page_of_a_run_is_told_without_the_servers_password(registry, versions):
+    registry.settings = Settings(
+        home=registry.settings.home, tracking_uri="https://me:secret@mlflow.example"
+    )
+    assert registry.url(versions[0]).startswith("https://***@mlflow.example/#/experiments/")

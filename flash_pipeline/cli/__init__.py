@@ -57,22 +57,25 @@ def main() -> NoReturn:
     except SystemExit as leave:
         status = leave.code
     except FlashPipelineError as error:
-        click.echo(
-            f"error: {' '.join(str(error).split())}", err=True
-        )  # libraries put in line breaks
+        _tell(str(error))
         status = 1
     except Exception as error:
         if not _is_of_a_library(error):
             raise
-        from flash_pipeline.settings import error_line
-
-        click.echo(f"error: {error_line(error)}", err=True)
+        _tell(f"{type(error).__name__}: {error}")
         status = 1
     # By now everything is closed and stored. A normal exit would end with DuckDB 2.0's bindings
     # reporting dozens of "leaked" objects that the interpreter merely had no time to free.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status if isinstance(status, int) else 1)
+
+
+def _tell(message: str) -> None:
+    from flash_pipeline.settings import redacted
+
+    line = redacted(" ".join(message.split()))  # libraries put in line breaks
+    click.echo(f"error: {line}", err=True)
 
 
 def _is_of_a_library(error: Exception) -> bool:

@@ -95,6 +95,15 @@ def test_a_run_and_a_reader_of_the_warehouse_are_named(command, settings, holder
     assert done.returncode == 0
 
 
+def test_a_warehouse_that_cannot_be_opened_is_a_finding(settings):
+    settings.home.mkdir(exist_ok=True)
+    settings.warehouse.write_bytes(b"no database")
+    found = home.check_warehouse(settings)
+    assert found.status == "fail"
+    assert found.found.startswith(f"{settings.warehouse} cannot be opened: ")
+    assert "move the file away" in found.mend
+
+
 def test_a_check_that_breaks_is_a_finding_and_the_rest_goes_on(command, invoke, monkeypatch):
     def broken():
         raise RuntimeError("CUDA error:\n  unknown, postgresql://me:secret@host/x")

@@ -68,7 +68,10 @@ cli.main()
             "mlflow.exceptions.MlflowException('no postgresql://me:secret@host/x')",
             "MlflowException: no postgresql://***@host/x",
         ),
-        ("cli.FlashPipelineError('no postgresql://me:secret@host/x')", "no postgresql://***@host/x"),
+        (
+            "cli.FlashPipelineError('no postgresql://me:secret@host/x')",
+            "no postgresql://***@host/x",
+        ),
         ("sqlalchemy.exc.OperationalError('SELECT 1', {}, Exception('disk'))", "OperationalError:"),
         ("PermissionError(13, 'Permission denied', '/x')", "PermissionError: [Errno 13]"),
     ],

@@ -35,10 +35,10 @@ from flash_pipeline.evaluation.promotion_log import (
     PROMOTIONS_TABLE,
     read_history,
     read_promotions,
-    roll_back,
     settle,
 )
 from flash_pipeline.evaluation.rivals import Field, Rival, gather_rivals
+from flash_pipeline.evaluation.rollback import roll_back
 from flash_pipeline.evaluation.settlement import Settlement, settle_contest
 from flash_pipeline.evaluation.terms import Terms
 from flash_pipeline.evaluation.trading import load_funding

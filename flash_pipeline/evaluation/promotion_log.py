@@ -1,7 +1,7 @@
-"""The record of promotions, refusals and rollbacks, and the way back.
+"""The record of promotions, refusals and rollbacks.
 
-A row is written before the alias moves. A run that is killed in between decides the same again,
-finds its row and moves the alias: the log never lacks what the registry shows.
+A row is stored before the alias moves, so the log never lacks what the registry shows. Where a
+process was killed in between, the next settlement or rollback moves the alias (`rollback`).
 """
 
 import json
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from flash_pipeline.errors import ModelNotRegistered
 from flash_pipeline.evaluation.contest import Contest
 from flash_pipeline.evaluation.entrants import Contestant
 from flash_pipeline.evaluation.gate import GateRules, HeldContest
@@ -20,7 +19,7 @@ from flash_pipeline.storage.warehouse import has_table, transaction
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-    from flash_pipeline.training.tracking import RegisteredModel, Registry
+    from flash_pipeline.training.tracking import Registry
 
 PROMOTIONS_TABLE = "promotions"
 """One row per decision, oldest first by `number`."""
@@ -136,7 +135,7 @@ def record_decision(
         ).fetchall()
         if any(_identity(theirs) == _identity(figures) for (theirs,) in alike):
             return False
-        _insert(connection, row)
+        insert_row(connection, row)
     return True
 
 
@@ -188,7 +187,7 @@ def read_promotions(connection: "DuckDBPyConnection", last: int | None = None) -
         Newest rows only, at least 1; None for all of them.
     """
     columns = ", ".join(PROMOTIONS_SCHEMA.names)
-    return _rows(connection, columns, last).cast(PROMOTIONS_SCHEMA)
+    return log_rows(connection, columns, last).cast(PROMOTIONS_SCHEMA)
 
 
 def read_history(
@@ -200,7 +199,7 @@ def read_history(
     before it counts: a repeated decision is the same. On other terms it is another look at the
     same dates, and the first one counts.
     """
-    rows = _rows(
+    rows = log_rows(
         connection,
         "action, made_at, challenger, champion, first_made_at, last_made_at, level, figures",
     ).to_pylist()
@@ -220,91 +219,8 @@ def read_history(
     return History(held, frozenset(withdrawn))
 
 
-def roll_back(
-    registry: "Registry",
-    connection: "DuckDBPyConnection",
-    *,
-    who: str,
-    decided_at: int,
-    reason: str = "",
-) -> "RegisteredModel":
-    """Give the place back to the champion before the present one.
-
-    The version that loses it is promoted again by force only: its contest stands, and the next
-    run would find it better once more.
-
-    Parameters
-    ----------
-    who : str
-        A person's name.
-    decided_at : int
-        Now, ms since the epoch.
-    reason : str
-        Why, for the log.
-
-    Returns
-    -------
-    RegisteredModel
-        The champion now.
-
-    Raises
-    ------
-    ModelNotRegistered
-        If there is no champion, the log does not say how it became one, it had no predecessor, or
-        the predecessor is gone from the registry. Nothing changes.
-    BundleMismatch
-        If the predecessor cannot be read any more. Nothing changes.
-    """
-    from flash_pipeline.training.tracking import CHAMPION
-
-    present = registry.require(CHAMPION).version
-    previous = _predecessor(_rows(connection, "action, challenger, champion").to_pylist(), present)
-    restored = registry.version(previous)
-    restored.bundle.build_all()
-    words = f"rolled back from version {present} to version {previous}"
-    with transaction(connection):
-        _insert(
-            connection,
-            {
-                "decided_at": decided_at,
-                "who": who,
-                "action": ROLLED_BACK,
-                "challenger": previous,
-                "champion": present,
-                "forced": True,
-                "reason": f"{words}: {reason}" if reason else words,
-                "level": 0.0,
-                "figures": "{}",
-            },
-        )
-        # Inside: an alias that cannot be moved undoes the row, so that a repetition starts afresh.
-        registry.point(CHAMPION, previous)
-    registry.tag(present, {"promotion": words})
-    return restored
-
-
-def _predecessor(rows: list[dict[str, Any]], present: str) -> str:
-    """Return the champion before the present one, by walking the log from its first row."""
-    reigns: list[str] = []
-    for row in rows:
-        if row["action"] == PROMOTED:
-            known = reigns[-1] if reigns else None
-            if row["champion"] is not None and row["champion"] != known:
-                reigns.append(row["champion"])  # since before the log, or moved by hand
-            reigns.append(row["challenger"])
-        elif row["action"] == ROLLED_BACK:
-            reigns.pop()
-    if not reigns or reigns[-1] != present:
-        raise ModelNotRegistered(
-            f"the log of promotions does not end with champion {present} but with "
-            f"{reigns[-1] if reigns else 'none'}: move the alias by hand"
-        )
-    if len(reigns) < 2:
-        raise ModelNotRegistered(f"champion {present} had no predecessor to roll back to")
-    return reigns[-2]
-
-
-def _rows(connection: "DuckDBPyConnection", columns: str, last: int | None = None) -> pa.Table:
+def log_rows(connection: "DuckDBPyConnection", columns: str, last: int | None = None) -> pa.Table:
+    """Return some columns of the log, oldest row first; see `read_promotions`."""
     if not has_table(connection, PROMOTIONS_TABLE):
         names = columns.split(", ")
         return pa.schema([PROMOTIONS_SCHEMA.field(name) for name in names]).empty_table()
@@ -315,7 +231,8 @@ def _rows(connection: "DuckDBPyConnection", columns: str, last: int | None = Non
     ).to_arrow_table()
 
 
-def _insert(connection: "DuckDBPyConnection", row: dict[str, Any]) -> None:
+def insert_row(connection: "DuckDBPyConnection", row: dict[str, Any]) -> None:
+    """Add a row to the existing table, numbered after the newest."""
     names = ", ".join(row)
     connection.execute(
         f"INSERT INTO {PROMOTIONS_TABLE} (number, {names}) "

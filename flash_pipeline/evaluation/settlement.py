@@ -11,6 +11,7 @@ from flash_pipeline.evaluation.contest import Contest
 from flash_pipeline.evaluation.gate import GateRules
 from flash_pipeline.evaluation.promotion import BY_HAND, DEFAULT_RULES, Decision, decide_promotion
 from flash_pipeline.evaluation.promotion_log import read_history, read_promotions, settle
+from flash_pipeline.evaluation.rollback import finish_move
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.warehouse import open_warehouse
 
@@ -75,9 +76,10 @@ def settle_contest(
     from flash_pipeline.training.tracking import CHAMPION, Registry
 
     registry, contest = Registry(settings), Contest.load(settings.contest)
-    holder = registry.at(CHAMPION)
-    before = holder.version if holder is not None else None
     with open_warehouse(settings.warehouse) as connection:
+        finish_move(registry, connection)
+        holder = registry.at(CHAMPION)
+        before = holder.version if holder is not None else None
         history = read_history(connection, contest, rules)
     decision = decide_promotion(contest, before, force=force, rules=rules, history=history)
     if decision.promoted and not decision.forced:

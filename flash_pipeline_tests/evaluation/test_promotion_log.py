@@ -14,6 +14,7 @@ from flash_pipeline.evaluation import (
     roll_back,
     settle,
 )
+from flash_pipeline.evaluation.rollback import finish_move
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline_tests.evaluation.test_promotion import DATES, HOUR_MS, contest, contestant
 
@@ -36,6 +37,10 @@ class FakeRegistry:
 
     def tag(self, version, tags):
         self.tags.setdefault(version, {}).update(tags)
+
+    def at(self, alias):
+        assert alias == "champion"
+        return None if self.champion is None else self.version(self.champion)
 
     def require(self, alias):
         if self.champion is None:
@@ -326,11 +331,36 @@ def test_an_ensemble_of_which_a_further_member_does_not_fit_is_not_returned_to(
     assert len(rows(warehouse)) == 3
 
 
-def test_a_rollback_whose_alias_cannot_be_moved_leaves_no_row(warehouse, reigns):
+def test_a_rollback_cut_off_before_the_alias_moved_is_finished_and_goes_no_step_further(
+    warehouse, reigns
+):
     reigns.broken = True
     with pytest.raises(OSError, match="away"):
-        roll_back(reigns, warehouse, who="anna", decided_at=5_000)
-    assert len(rows(warehouse)) == 3
+        roll_back(reigns, warehouse, who="anna", decided_at=5_000, reason="bad fills")
+    assert (reigns.champion, len(rows(warehouse))) == ("3", 4)
+    reigns.broken = False
+    assert roll_back(reigns, warehouse, who="anna", decided_at=6_000).version == "2"
+    assert (reigns.champion, len(rows(warehouse))) == ("2", 4)
+    assert reigns.tags["3"]["promotion"].endswith("bad fills")
+
+
+def test_a_promotion_cut_off_is_finished_whatever_is_decided_next(warehouse, run):
+    registry = FakeRegistry("1")
+    registry.broken = True
+    with pytest.raises(OSError, match="away"):
+        run(registry, meet("2", "1"))
+    registry.broken = False
+    assert finish_move(registry, warehouse) == "promoted"
+    assert registry.champion == "2"
+    assert registry.tags["2"]["rival"] == "1"
+    assert finish_move(registry, warehouse) is None
+    assert roll_back(registry, warehouse, who="anna", decided_at=5_000).version == "1"
+
+
+def test_an_alias_moved_by_hand_is_left_where_it_is(warehouse, reigns):
+    reigns.champion = "9"
+    assert finish_move(reigns, warehouse) is None
+    assert reigns.champion == "9"
 
 
 def test_figures_that_are_not_defined_are_null_in_the_log(warehouse, run):

@@ -94,7 +94,7 @@ def finish_move(registry: "Registry", connection: "DuckDBPyConnection") -> str |
     """Move the alias where the newest change in the log was cut off before it did.
 
     It was where the alias still stands at the champion from before that change. An alias that
-    was moved anywhere else by hand stays.
+    was moved anywhere else, or taken away, by hand stays so; the first champion is decided anew.
 
     Returns
     -------
@@ -108,8 +108,7 @@ def finish_move(registry: "Registry", connection: "DuckDBPyConnection") -> str |
     if last is None:
         return None
     holder = registry.at(CHAMPION)
-    before = None if holder is None else holder.version
-    if before != last["champion"] or before == last["challenger"]:
+    if holder is None or holder.version != last["champion"]:
         return None
     try:
         registry.version(last["challenger"])
@@ -117,7 +116,7 @@ def finish_move(registry: "Registry", connection: "DuckDBPyConnection") -> str |
         return None
     registry.point(CHAMPION, last["challenger"])
     if last["action"] == PROMOTED:
-        registry.tag(last["challenger"], {RIVAL_TAG: before or "", "promotion": last["reason"]})
+        registry.tag(last["challenger"], {RIVAL_TAG: holder.version, "promotion": last["reason"]})
     else:
         registry.tag(last["champion"], {"promotion": last["reason"]})
     return str(last["action"])

@@ -79,7 +79,8 @@ _CREATE_SQL = (
 )
 
 
-def record_decision(
+def settle(
+    registry: "Registry",
     connection: "DuckDBPyConnection",
     contest: Contest,
     decision: Decision,
@@ -88,7 +89,7 @@ def record_decision(
     who: str,
     decided_at: int,
 ) -> bool:
-    """Add a decision to the log; a repeated one adds nothing.
+    """Record a decision and do what it says: move the alias, tag the challenger.
 
     Parameters
     ----------
@@ -106,6 +107,29 @@ def record_decision(
         on the same contest, on the same terms and by the same rules, is one as long as no other
         change of champion lies between.
     """
+    # Here and not above: the log is read without MLflow, whose import takes seconds.
+    from flash_pipeline.training.tracking import CHAMPION, RIVAL_TAG
+
+    added = _record(connection, contest, decision, champion_version, who=who, decided_at=decided_at)
+    version = contest.challenger.version
+    if decision.promoted:
+        registry.point(CHAMPION, version)
+        registry.tag(version, {RIVAL_TAG: champion_version or ""})
+    if champion_version != version:
+        registry.tag(version, {"promotion": decision.reason})
+    return added
+
+
+def _record(
+    connection: "DuckDBPyConnection",
+    contest: Contest,
+    decision: Decision,
+    champion_version: str | None,
+    *,
+    who: str,
+    decided_at: int,
+) -> bool:
+    """Add a decision to the log, and return whether it is a new one: see `settle`."""
     if champion_version == contest.challenger.version:
         return False
     first = next(iter(decision.comparisons), None)
@@ -137,43 +161,6 @@ def record_decision(
             return False
         insert_row(connection, row)
     return True
-
-
-def settle(
-    registry: "Registry",
-    connection: "DuckDBPyConnection",
-    contest: Contest,
-    decision: Decision,
-    champion_version: str | None,
-    *,
-    who: str,
-    decided_at: int,
-) -> bool:
-    """Record a decision and do what it says: move the alias, tag the challenger.
-
-    Parameters
-    ----------
-    champion_version, who, decided_at
-        As for `record_decision`.
-
-    Returns
-    -------
-    bool
-        Whether a row was added.
-    """
-    # Here and not above: the log is read without MLflow, whose import takes seconds.
-    from flash_pipeline.training.tracking import CHAMPION, RIVAL_TAG
-
-    added = record_decision(
-        connection, contest, decision, champion_version, who=who, decided_at=decided_at
-    )
-    version = contest.challenger.version
-    if decision.promoted:
-        registry.point(CHAMPION, version)
-        registry.tag(version, {RIVAL_TAG: champion_version or ""})
-    if champion_version != version:
-        registry.tag(version, {"promotion": decision.reason})
-    return added
 
 
 def read_promotions(connection: "DuckDBPyConnection", last: int | None = None) -> pa.Table:

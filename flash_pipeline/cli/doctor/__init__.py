@@ -9,7 +9,7 @@ import click
 
 from flash_pipeline.cli.doctor.finding import Finding, worst
 from flash_pipeline.cli.output import console, json_option, print_json
-from flash_pipeline.settings import redacted
+from flash_pipeline.settings import error_line
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 _NAME_WIDTH = 12
@@ -68,8 +68,7 @@ def _guarded(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return check()
     except Exception as error:  # noqa: BLE001  (what is looked at may be broken in any way)
-        words = redacted(" ".join(f"{type(error).__name__}: {error}".split()))
-        return [Finding(name, "fail", f"cannot be examined: {words}", _BROKEN)]
+        return [Finding(name, "fail", f"cannot be examined: {error_line(error)}", _BROKEN)]
 
 
 def _print(finding: Finding) -> None:

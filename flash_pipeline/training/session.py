@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flash_pipeline.errors import GpuUnavailable, OutOfMemory, TrainingDiverged
 from flash_pipeline.settings import Settings
+from flash_pipeline.training.bundle import UnreadableBundle
 from flash_pipeline.training.ceilings import (
     Machine,
     Placement,
@@ -67,6 +68,7 @@ def run_training(
 
     A recipe that was trained on exactly this data already gives its registered version again: so
     a job that was killed after the training goes on from there, and a repeated one adds nothing.
+    A version that cannot be read any more, of an older format, is trained anew.
     A training that was killed goes on from its checkpoint where it is asked for again on the same
     windows, by the same recipe, code and start: a step retried, not an hourly job that has cut new
     windows since.
@@ -100,8 +102,9 @@ def run_training(
         As for `train`; the run is marked failed with the message, nothing is registered.
     """
     registry = Registry(settings)
-    known = None if force else registry.find(recipe.fingerprint(frame.snapshot))
-    if known is not None:
+    fingerprint = recipe.fingerprint(frame.snapshot)
+    known = None if force else registry.find(fingerprint)
+    if known is not None and not isinstance(known.opened, UnreadableBundle):
         registry.point(CHALLENGER, known.version)
         history = tuple(registry.history(known))
         story = "trained before on exactly this data"
@@ -198,7 +201,10 @@ def _parent(
     champion = registry.at(CHAMPION)
     if champion is None:
         return None, "cold start: there is no champion"
-    refusal = warm_start_refusal(champion.bundle, frame, split, recipe)
+    bundle = champion.opened
+    if isinstance(bundle, UnreadableBundle):
+        return None, f"cold start: champion {champion.version} cannot be read, {bundle.reason}"
+    refusal = warm_start_refusal(bundle, frame, split, recipe)
     if refusal is not None:
         return None, f"cold start: champion {champion.version} cannot be used, {refusal}"
-    return Parent(champion.version, champion.bundle), f"warm start from version {champion.version}"
+    return Parent(champion.version, bundle), f"warm start from version {champion.version}"

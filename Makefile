@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check format bench bench-ingest bench-gpu bench-cpu leak-demo null-model clean
+.PHONY: help run dev test check format bench bench-ingest bench-gpu bench-cpu bench-tick soak leak-demo null-model docs notebooks audit pictures clean
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,11 +52,29 @@ bench-gpu: $(STAMP) ## measure attention, training and inference on a GPU [ONLY=
 bench-cpu: $(STAMP) ## measure the same themes at small sizes on this machine
 	$(BIN)/python -m benchmarks.cpu
 
+bench-tick: $(STAMP) ## time one hourly tick as the schedule makes it [RECIPE=full]
+	$(BIN)/python -m benchmarks.tick $(if $(RECIPE),--recipe $(RECIPE))
+
+soak: $(STAMP) ## run the schedule for 500 hours of a fast clock, with faults and kills [FOLDER=empty HOURS=500]
+	$(BIN)/python -m benchmarks.soak --folder $(or $(FOLDER),build/soak) $(if $(HOURS),--hours $(HOURS))
+
 leak-demo: $(STAMP) ## show what shuffled folds report against a purged walk-forward [DATA=folder]
 	@$(BIN)/python -m benchmarks.leak_demo $(if $(DATA),--data $(DATA))
 
 null-model: $(STAMP) ## measure what the promotion gate makes of chance, and of a planted signal
 	@$(BIN)/python -m benchmarks.null_model
 
+docs: $(STAMP) ## build the docs site into site/, strictly
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+notebooks: $(STAMP) ## run the notebooks and store their outputs in them
+	$(BIN)/python -m notebooks.execute
+
+pictures: $(STAMP) ## take the README's pictures of the UIs and the report, in a browser
+	$(BIN)/python -m benchmarks.pictures
+
+audit: $(STAMP) ## look for known vulnerabilities of the installed packages [SERVICE=osv]; needs the network
+	@$(BIN)/python .ci/audit.py $(if $(SERVICE),--vulnerability-service $(SERVICE))
+
 clean: ## remove the environment and caches; data/ stays
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

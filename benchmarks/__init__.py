@@ -6,5 +6,7 @@
 - `python -m benchmarks.report`: tables and plots of the stored results, into the documents
 - `python -m benchmarks.leak_demo`: shuffled folds against a walk-forward (`make leak-demo`)
 - `python -m benchmarks.walkforward`: a recipe and the baselines walked through a history
+- `python -m benchmarks.tick`: one hourly tick, against its budget (`make bench-tick`)
+- `python -m benchmarks.soak`: weeks of a fast clock, with faults and kills (`make soak`)
 - `python benchmarks/chain.py`: the steps of the whole chain (`make bench`)
 """

@@ -6,7 +6,7 @@ from flash_pipeline.defs.alerts import ALERTS
 from flash_pipeline.defs.assets import ASSETS
 from flash_pipeline.defs.assets.walk_forward import predictions_are_not_flat
 from flash_pipeline.defs.checks import CHECKS
-from flash_pipeline.defs.jobs import audit, evaluate, hourly, refresh
+from flash_pipeline.defs.jobs import audit, backfill, evaluate, full_retrain, hourly, refresh
 from flash_pipeline.defs.loggers import console
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
 from flash_pipeline.defs.retention import daily_retention, retention
@@ -14,7 +14,7 @@ from flash_pipeline.defs.retention import daily_retention, retention
 defs = dg.Definitions(
     assets=ASSETS,
     asset_checks=[*CHECKS, predictions_are_not_flat],
-    jobs=[refresh, evaluate, audit, retention],
+    jobs=[refresh, full_retrain, backfill, evaluate, audit, retention],
     # One process for a run: starting one per step takes longer than most steps, and the lock on
     # the home is the process's.
     executor=dg.in_process_executor,

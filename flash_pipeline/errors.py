@@ -40,6 +40,7 @@
     ├── AlertNotDelivered       the webhook did not take a message
     └── StorageError            the home folder, the warehouse or the registry cannot be used
         ├── HomeNotWritable     nothing can be written below FLASH_PIPELINE_HOME
+        ├── HomeUnused          no run has ever written to the home, as to a mistyped one
         ├── HomeBusy            another run is active on the home
         ├── WarehouseLocked     another process holds the DuckDB file for too long
         ├── WarehouseUnusable   the DuckDB file cannot be opened, as one that was cut off
@@ -265,6 +266,10 @@ class StorageError(FlashPipelineError):
 
 class HomeNotWritable(StorageError):
     """Nothing can be written below `FLASH_PIPELINE_HOME`."""
+
+
+class HomeUnused(StorageError):
+    """No run has ever written to the home, as to a mistyped one."""
 
 
 class HomeBusy(StorageError):

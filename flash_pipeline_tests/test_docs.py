@@ -3,10 +3,7 @@
 import importlib
 import json
 import re
-import subprocess
-import sys
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,26 +15,15 @@ from flash_pipeline.market import Interval
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.warehouse import open_warehouse
 from flash_pipeline.training.recipes import RECIPES
+from flash_pipeline_tests.pages import PAGES, PROJECT, blocks, text_of
 
-PROJECT = Path(__file__).resolve().parents[1]
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
-MARKET_DATA = (PROJECT / "docs" / "market-data.md").read_text(encoding="utf-8")
-MAKEFILE = (PROJECT / "Makefile").read_text(encoding="utf-8")
-
-
-def test_every_make_command_of_the_readme_is_a_target():
-    targets = set(re.findall(r"^([a-z-]+):.*##", MAKEFILE, flags=re.M))
-    assert set(re.findall(r"\bmake ([a-z-]+)\b", README)) <= targets
-    assert {"run", "test", "check", "dev", "bench", "help"} <= targets
-
-
-def test_every_variable_of_a_make_command_is_read_by_the_makefile():
-    for name in re.findall(r"\b([A-Z]+)=\S+", "\n".join(re.findall(r"make run .*", README))):
-        assert f"$({name})" in MAKEFILE
+README = text_of("README.md")
+MARKET_DATA = text_of("docs/market-data.md")
+TABLES = [README, *(text_of(f"docs/reference/{name}.md") for name in ("settings", "graph"))]
 
 
 def test_the_settings_listed_are_those_that_are_read():
-    listed = set(re.findall(r"^\| `([A-Z_]+)` \|", README, flags=re.M))
+    listed = set(re.findall(r"^\| `([A-Z_]+)` \|", "\n".join(TABLES), flags=re.M))
     source = (PROJECT / "flash_pipeline" / "settings.py").read_text(encoding="utf-8")
     source += (PROJECT / "flash_pipeline" / "defs" / "instance.py").read_text(encoding="utf-8")
     assert listed == set(re.findall(r'values\.get\("([A-Z_]+)"\)', source))
@@ -47,7 +33,7 @@ def test_every_asset_and_recipe_is_described():
     assets = {asset.key.to_user_string() for asset in ASSETS}
     assert len(assets) == 17
     for name in assets | set(RECIPES):
-        assert f"| `{name}` |" in README
+        assert any(f"| `{name}` |" in table for table in TABLES)
 
 
 def test_the_files_of_the_home_are_described(tmp_path):
@@ -84,19 +70,8 @@ def test_every_query_of_the_page_on_market_data_runs(tmp_path):
             assert warehouse.execute(query).fetchall() == []
 
 
-def test_every_option_of_a_command_is_one():
-    lines = re.findall(r"(flash_pipeline(?:\.exchange| [a-z]+))(.* --.*)", README + MARKET_DATA)
-    assert len(lines) >= 2
-    for command, rest in lines:
-        words = [sys.executable, "-m", *command.split(), "--help"]
-        known = subprocess.run(words, capture_output=True, text=True, timeout=60).stdout
-        for option in re.findall(r"--[a-z-]+", rest):
-            assert option in known, (command, option)
-
-
 def test_every_page_that_is_linked_to_is_there():
-    pages = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *(PROJECT / "docs").rglob("*.md")]
-    for page in pages:
+    for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             assert link.startswith("https://") or (page.parent / link).exists(), (page, link)
 
@@ -134,27 +109,44 @@ def test_no_file_of_the_package_or_its_tests_grows_past_400_lines():
 
 
 @pytest.mark.slow
-def test_the_registry_lookup_of_the_readme_predicts(tmp_path, monkeypatch, capsys):
+def test_the_programs_of_the_readme_and_the_tutorial_give_a_forecast(tmp_path, monkeypatch, capsys):
     from flash_pipeline_tests.defs.conftest import small_chain
 
-    code = next(b for b in re.findall(r"```python\n(.*?)```", README, flags=re.S) if "mlflow" in b)
+    lookup = next(block for block in blocks(README, "python") if "mlflow" in block)
+    programs = [*blocks(README, "python"), *blocks(text_of("docs/tutorial.md"), "python")]
     with small_chain(tmp_path / "data") as chain:
         chain.home.mkdir()
         assert chain.run().success
         monkeypatch.chdir(tmp_path)
-        scope: dict[str, object] = {}
-        exec(compile(code, "README.md", "exec"), scope)
-    predicted = scope["model"].predict(scope["windows"])
-    assert predicted.shape == (3, 2)
-    assert np.isfinite(predicted).all()
-    assert "[[" in capsys.readouterr().out
+        monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+        for code in programs:
+            scope: dict[str, object] = {}
+            capsys.readouterr()
+            exec(compile(code, "program", "exec"), scope)
+            said = capsys.readouterr().out
+            assert "BTCUSDT" in said or code == lookup, code
+            if code == lookup and "windows" in scope:
+                predicted = scope["model"].predict(scope["windows"])
+                assert predicted.shape == (3, 2)
+                assert np.isfinite(predicted).all()
+                assert "[[" in said
+
+
+def test_the_figures_that_the_readme_opens_with_are_those_of_its_table():
+    claim = README.partition("- **Fast.**")[2].partition("- **")[0]
+    table = README.partition("<!-- result: summary -->")[2]
+    figures = re.findall(r"([\d.]+) ms", claim)
+    assert len(figures) == 3
+    for figure in figures:
+        assert re.search(rf"\| {re.escape(figure)} +\|", table)
 
 
 def test_every_kind_of_fault_is_listed():
     kinds = MARKET_DATA.partition("## The embedded exchange")[2].partition("## Measured")[0]
     for name in KINDS:
         assert f"`{name}`" in kinds
-    assert f"{len(KINDS)}\nkinds" in README or f"{len(KINDS)} kinds" in README
+    sources = " ".join(text_of("docs/how-to/data-sources.md").split())
+    assert f"({len(KINDS)} kinds" in sources
 
 
 def test_the_measured_figures_are_those_of_the_newest_results(monkeypatch):

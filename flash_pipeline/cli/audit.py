@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flash_pipeline.cli.output import json_option, print_json, print_table
+from flash_pipeline.cli.used_home import require_used_home
 
 if TYPE_CHECKING:
     from flash_pipeline.evaluation.audits import AuditResult
@@ -29,7 +30,9 @@ def audit(version: str, quick: bool, as_json: bool) -> None:
     from flash_pipeline.evaluation.audits import audit_version
     from flash_pipeline.settings import Settings
 
-    results = audit_version(Settings.from_environment(), version, train=not quick)
+    settings = Settings.from_environment()
+    require_used_home(settings)
+    results = audit_version(settings, version, train=not quick)
     failed = any(each.failed for each in results)
     if as_json:
         audits = [dataclasses.asdict(each) for each in results]

@@ -49,7 +49,7 @@ def evaluate(
             listed = list(read_windows(settings.windows).symbols)
         else:
             listed = symbols.split(",")
-        pipeline = PipelineResource(recipe=recipe, symbols=listed)
+        pipeline = PipelineResource.checked(recipe=recipe, symbols=listed)
         pipeline.resolve()
         _run(settings, pipeline, _plan_config(plan))
     _print(settings, as_json=as_json)
@@ -108,13 +108,12 @@ def _materialize(
     from flash_pipeline.defs.failures import failure_reason
     from flash_pipeline.defs.jobs import WALK_FORWARD_JOB
 
-    given = {name: value for name, value in pipeline.model_dump().items() if value is not None}
     result = defs.resolve_job_def(WALK_FORWARD_JOB).execute_in_process(
         instance=instance,
         asset_selection=[dg.AssetKey(asset)],
         partition_key=str(fold) if fold is not None else None,
         run_config={
-            "resources": {"pipeline": {"config": given}},
+            "resources": {"pipeline": {"config": pipeline.given()}},
             "ops": {asset: {"config": config}} if config else {},
             "loggers": {"console": {"config": {"log_level": "INFO"}}},
         },

@@ -13,6 +13,7 @@ from flash_pipeline.cli.output import (
     print_json,
     print_table,
 )
+from flash_pipeline.cli.used_home import require_used_home
 from flash_pipeline.errors import DataError, InvalidInput
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _PATIENCE_S = 10.0
 _FRESH_BARS = 2
 """A forecast is made every bar, so an older one than this was followed by none."""
+_BOUNDS = ("lower", "upper", "coverage")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -82,10 +84,12 @@ def newest_forecasts(
     Returns
     -------
     list of dict
-        The columns of the table, and `age_s`, `stale`, `made_at_utc`, `until_utc`.
+        The columns of the table, its bounds null where there are none, and `age_s`, `stale`, `made_at_utc`, `until_utc`.
 
     Raises
     ------
+    HomeUnused
+        If no run has ever written to the home.
     ModelNotRegistered
         If there is no champion.
     DataError
@@ -93,6 +97,7 @@ def newest_forecasts(
     InvalidInput
         If it has made none of a symbol that is wanted.
     """
+    require_used_home(settings)
     from flash_pipeline.evaluation import latest_forecasts
     from flash_pipeline.evaluation.forecasts import FORECASTS_TABLE
     from flash_pipeline.market import Interval, iso_utc, parse_symbols
@@ -117,6 +122,8 @@ def newest_forecasts(
         )
     rows = [row for row in stored if wanted is None or row["symbol"] in wanted]
     for row in rows:
+        for name in _BOUNDS:  # a table from before these columns
+            row.setdefault(name)
         bar_s = Interval.parse(row["interval"]).milliseconds / 1000
         row["age_s"] = round(now_s - row["made_at"] / 1000, 3)
         row["stale"] = row["age_s"] > (_FRESH_BARS * bar_s if max_age_s is None else max_age_s)
@@ -146,6 +153,6 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
 
 def _band(row: dict[str, Any]) -> str:
-    if row.get("lower") is None:
+    if row["lower"] is None:
         return "-"
     return f"{row['lower']:+.3%} and {row['upper']:+.3%} ({row['coverage']:.0%})"

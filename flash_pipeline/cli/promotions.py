@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flash_pipeline.cli.output import json_option, print_json, print_table
+from flash_pipeline.cli.used_home import require_used_home
 from flash_pipeline.errors import DataError, InvalidInput, RunFailed
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def rollback(reason: str) -> None:
     from flash_pipeline.training.tracking import Registry
 
     settings, who = Settings.from_environment(), _user()
+    require_used_home(settings)
     os.environ["DAGSTER_HOME"] = str(prepare_instance(settings))
     with dg.DagsterInstance.get() as instance, claim_home(settings.home):
         registry = Registry(settings)
@@ -99,7 +101,9 @@ def promotions(last: int, as_json: bool) -> None:
     """Show promotions, refusals and rollbacks, the newest at the end."""
     from flash_pipeline.settings import Settings
 
-    rows = _stored(Settings.from_environment(), last)
+    settings = Settings.from_environment()
+    require_used_home(settings)
+    rows = _stored(settings, last)
     if as_json:
         print_json({"promotions": rows})
     elif not rows:

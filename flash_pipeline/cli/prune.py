@@ -4,6 +4,7 @@ import os
 
 import click
 
+from flash_pipeline.cli.used_home import require_used_home
 from flash_pipeline.errors import RunFailed
 
 _SHOWN = 40
@@ -26,6 +27,7 @@ def prune(dry_run: bool) -> None:
     from flash_pipeline.storage.lock import claim_home
 
     settings = Settings.from_environment()
+    require_used_home(settings, model=False)
     os.environ["DAGSTER_HOME"] = str(prepare_instance(settings))
     with dg.DagsterInstance.get() as instance, claim_home(settings.home):
         pruning = prune_home(settings, instance, RetentionConfig(dry_run=dry_run))

@@ -41,7 +41,7 @@ def run(
 
     settings = Settings.from_environment()
     os.environ["DAGSTER_HOME"] = str(prepare_instance(settings))
-    pipeline = PipelineResource(
+    pipeline = PipelineResource.checked(
         recipe=recipe,
         symbols=symbols.split(",") if symbols is not None else None,
         start_month=first,
@@ -86,12 +86,11 @@ def _execute(
     from flash_pipeline.defs.failures import failure_reason
     from flash_pipeline.defs.jobs import JOB_NAME
 
-    config = {name: value for name, value in pipeline.model_dump().items() if value is not None}
     result = defs.resolve_job_def(JOB_NAME).execute_in_process(
         instance=instance,
         tags=tags,
         run_config={
-            "resources": {"pipeline": {"config": config}},
+            "resources": {"pipeline": {"config": pipeline.given()}},
             "ops": {"champion": {"config": {"force": promote}}},
             "loggers": {"console": {"config": {"log_level": "INFO"}}},
         },

@@ -40,5 +40,11 @@ def error_words(error: object) -> str:
     text = str(getattr((ours or chain[-1:])[0], "message", "")).strip()
     bounds = _BROKEN_BOUND.findall(text)
     if bounds:
-        return "; ".join(f"{name} is {value}: {words.lower()}" for name, words, value in bounds)
+        return "; ".join(_broken_bound(*each) for each in bounds)
     return text.partition(": ")[2] or text
+
+
+def _broken_bound(name: str, words: str, value: str) -> str:
+    """Return pydantic's finding in one line; an error of our own names the value itself."""
+    ours = words.removeprefix("Value error, ")
+    return ours if ours != words else f"{name} is {value}: {words.lower()}"

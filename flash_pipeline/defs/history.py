@@ -6,7 +6,6 @@ deleted run and leaves its file, one for each run; here the file goes too.
 """
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from flash_pipeline.storage.retention import Item, tree_size
+from flash_pipeline.storage.retention import Item, file_size, modified, remove_tree, tree_size
 
 FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 """Statuses of a run that can go."""
@@ -63,10 +62,7 @@ def orphaned_logs(instance: dg.DagsterInstance, *, before: int) -> Iterator[Item
     for run_id in sorted(name for name in found if _RUN_ID.fullmatch(name)):
         if not instance.has_run(run_id):
             item = _run_item(instance, run_id, 0)
-            written = max(
-                (path.stat().st_mtime_ns // 1_000_000 for path in _files(instance, run_id)),
-                default=0,
-            )
+            written = max((modified(path) or 0 for path in _files(instance, run_id)), default=0)
             if written < before:
                 yield Item("Dagster log", run_id, item.size, written, item.remove)
 
@@ -87,7 +83,7 @@ def old_ticks(instance: dg.DagsterInstance, *, before: int) -> Iterator[Item]:
             for folder in folders
             for pattern in _TICK_LOGS
             for path in folder.glob(pattern)
-            if path.stat().st_mtime_ns // 1_000_000 < before
+            if (written := modified(path)) is not None and written < before
         ]
         rows = instance.get_ticks(
             state.instigator_origin_id, state.selector_id, before=before / 1000, limit=1
@@ -101,8 +97,13 @@ def old_ticks(instance: dg.DagsterInstance, *, before: int) -> Iterator[Item]:
                 before / 1000,
                 old,
             )
-            size = sum(path.stat().st_size for path in old)
+            size = sum(file_size(path) for path in old)
             yield Item("Dagster ticks", state.instigator_name, size, before, remove)
+
+
+def is_below(instance: dg.DagsterInstance, home: Path) -> bool:
+    """Say whether an instance is stored below a home, so that nobody else's runs are in it."""
+    return Path(instance.storage_directory()).resolve().is_relative_to(home.resolve())
 
 
 def databases(instance: dg.DagsterInstance) -> list[Path]:
@@ -153,10 +154,7 @@ def _remove_run(instance: dg.DagsterInstance, run_id: str) -> None:
     else:
         storage.delete_events(run_id)
     for path in _files(instance, run_id):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        remove_tree(path)
     instance.run_storage.delete_run(run_id)
 
 
@@ -175,7 +173,7 @@ def _files(instance: dg.DagsterInstance, run_id: str) -> list[Path]:
     if shards is not None:
         shard = shards(run_id)
         found += [shard.with_name(shard.name + ending) for ending in _SHARD_ENDINGS]
-    return [path for path in found if path.exists()]
+    return [path for path in found if path.is_symlink() or path.exists()]
 
 
 def _shard_path(instance: dg.DagsterInstance) -> Callable[[str], Path] | None:

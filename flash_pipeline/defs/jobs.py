@@ -32,6 +32,15 @@ REFERENCE_HOURS = (0, 8, 16)
 """UTC hours of the runs that refresh funding, mark price and tickers too: most funding settles
 then. The others send no more requests than the forecasts need."""
 
+FULL_RETRAIN_JOB = "full_retrain"
+"""The job that trains anew from random weights on all stored features, up to the forecasts."""
+
+BACKFILL_JOB = "backfill"
+"""The job of market data and features over months or years, without any training."""
+
+LONG_RUNTIME_S = 43_200
+"""A run that a person starts is ended after this long."""
+
 _PRIORITY_TAG = "dagster/priority"
 _BACKFILL_TAG = "dagster/backfill"
 _WALK_FORWARD_ASSETS = {
@@ -56,6 +65,7 @@ evaluate = dg.define_asset_job(
     selection=dg.AssetSelection.groups(EVALUATION),
     description="Walk-forward of all models over the stored windows: backfill all of its folds.",
     executor_def=dg.in_process_executor,
+    tags={"dagster/max_runtime": str(LONG_RUNTIME_S)},
 )
 
 audit = dg.define_asset_job(
@@ -63,6 +73,28 @@ audit = dg.define_asset_job(
     selection=dg.AssetSelection.groups(AUDITS),
     description="Every leak audit of the champion and the challenger.",
     executor_def=dg.in_process_executor,
+    tags={"dagster/max_runtime": str(LONG_RUNTIME_S)},
+)
+
+
+full_retrain = dg.define_asset_job(
+    FULL_RETRAIN_JOB,
+    selection=dg.AssetSelection.groups("model", "verdict"),
+    description="Windows of all stored features, a training from random weights, baselines, "
+    "report, champion and forecasts. Takes its months from `months` or `start_month` of the "
+    "resource `pipeline`; `backfill` stores what they need first.",
+    config={"ops": {"trained_model": {"config": {"force": True, "warm_start": False}}}},
+    executor_def=dg.in_process_executor,
+    tags={"dagster/max_runtime": str(LONG_RUNTIME_S)},
+)
+
+backfill = dg.define_asset_job(
+    BACKFILL_JOB,
+    selection=dg.AssetSelection.assets("klines", "features", "funding", "mark_klines"),
+    description="Candles, features, funding and mark price of the chosen months in one run, be "
+    "they one or all since 2020; nothing is trained.",
+    executor_def=dg.in_process_executor,
+    tags={"dagster/max_runtime": str(LONG_RUNTIME_S)},
 )
 
 

@@ -1,13 +1,21 @@
 """Metadata in the forms that Dagster's UI shows well."""
 
 import base64
-from typing import Any
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from flash_pipeline.ingest import KlineRefresh
-from flash_pipeline.market import iso_utc
+from flash_pipeline.market import Month, iso_utc
+from flash_pipeline.storage.funding import FundingStore
+from flash_pipeline.storage.klines import KlineStore
+
+if TYPE_CHECKING:
+    from flash_pipeline.training.tracking import RegisteredModel, Registry
 
 
 def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
@@ -71,3 +79,69 @@ def table(rows: pa.Table) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(
         [dg.TableRecord(row) for row in rows.to_pylist()], column_schema(rows.schema)
     )
+
+
+def note_month_rows(context: dg.AssetExecutionContext, rows: Mapping[str, int]) -> None:
+    """Give each month of a run the number of its own rows, for the plots by partition.
+
+    `dagster/row_count` is that of the whole run.
+
+    Parameters
+    ----------
+    rows : mapping of str to int
+        By month, YYYY-MM; a month of the run that is absent has none.
+    """
+    for month in context.partition_keys:
+        context.add_asset_metadata(
+            {"dagster/partition_row_count": rows.get(month, 0)}, partition_key=month
+        )
+
+
+def rows_by_month(
+    store: KlineStore | FundingStore, symbols: Iterable[str], first: Month, last: Month
+) -> dict[str, int]:
+    """Return the stored rows of the symbols in each month; a file that cannot be read has none."""
+    rows: dict[str, int] = {}
+    for symbol in symbols:
+        for month in store.months(symbol):
+            if first <= month <= last:
+                found = _parquet_rows(store.path(symbol, month))
+                rows[str(month)] = rows.get(str(month), 0) + found
+    return rows
+
+
+def _parquet_rows(path: Path) -> int:
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowInvalid):
+        return 0  # a check tells of it
+
+
+def newest_candles(store: KlineStore, symbols: Iterable[str]) -> dg.TableMetadataValue:
+    """Return the newest stored candle of each symbol as a table."""
+    newest = {
+        symbol: store.read_month(symbol, store.months(symbol)[-1]).to_pylist()[-1:]
+        for symbol in symbols
+        if store.months(symbol)
+    }
+    rows = [
+        dg.TableRecord({"symbol": symbol, "opened": iso_utc(row["start_time"]), **row})
+        for symbol, found in newest.items()
+        for row in found
+    ]
+    return dg.MetadataValue.table(rows) if rows else no_rows("symbol")
+
+
+def no_rows(*columns: str) -> dg.TableMetadataValue:
+    """Return an empty table; Dagster needs columns where there is no row to read them from."""
+    return dg.MetadataValue.table([], dg.TableSchema([dg.TableColumn(name) for name in columns]))
+
+
+def version_links(registry: "Registry", model: "RegisteredModel") -> dict[str, Any]:
+    """Return the pages of a version: its own in the registry, and that of the run that made it."""
+    run = registry.url(model)
+    version = f"{run.partition('/#/')[0]}/#/models/{model.name}/versions/{model.version}"
+    return {
+        "registry_version": dg.MetadataValue.url(version),
+        "mlflow_run": dg.MetadataValue.url(run),
+    }

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 
-from flash_pipeline.errors import InvalidTimeRange, TransientExchangeError
+from flash_pipeline.defs.choices import AttentionChoice, HeadChoice, IntervalChoice, RecipeChoice
+from flash_pipeline.defs.config import check_configs, words_of
+from flash_pipeline.errors import InvalidConfig, InvalidTimeRange, TransientExchangeError
 from flash_pipeline.exchange import embedded_exchange
 from flash_pipeline.ingest import SourceRouter, open_sources
-from flash_pipeline.market import MARK_CANDLE_SCHEMA, Month
+from flash_pipeline.market import MARK_CANDLE_SCHEMA, Month, parse_symbols
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.storage.lock import HomeClaim, claim_home
@@ -18,24 +21,31 @@ from flash_pipeline.training.recipes import Recipe, get_recipe
 _PATIENCE_S = 600.0
 """How long a run waits for another one on the same home, such as one of the command line."""
 
+_DATA_FIELDS = ("symbols", "interval", "lookback", "horizon", "months")
+_MODEL_FIELDS = ("head", "attention", "n_layers")
+
 
 class PipelineResource(dg.ConfigurableResource):
     """The recipe of a run, its defaults overridden where a field is given."""
 
-    recipe: str | None = Field(
+    recipe: RecipeChoice | None = Field(
         default=None,
         description="auto, demo, seed or full; by default what FLASH_PIPELINE_RECIPE says.",
     )
     symbols: list[str] | None = Field(
-        default=None, description="Linear perpetuals such as BTCUSDT, in the tensors' order."
+        default=None,
+        description="Linear perpetuals such as BTCUSDT, each once, in the tensors' order.",
     )
-    interval: str | None = Field(
-        default=None, description="Candle interval by Bybit's code: 1 3 5 15 30 60 ... 720 D."
+    interval: IntervalChoice | None = Field(
+        default=None,
+        description="Candle interval by Bybit's code: minutes in quotes, such as '60', or D.",
     )
-    lookback: int | None = Field(default=None, description="Bars of a window, at least 1.")
-    horizon: int | None = Field(default=None, description="Bars ahead predicted, at least 1.")
+    lookback: int | None = Field(default=None, ge=1, description="Bars of a window, at least 1.")
+    horizon: int | None = Field(default=None, ge=1, description="Bars ahead predicted, at least 1.")
     months: int | None = Field(
-        default=None, description="Calendar months of history, the newest included, at least 1."
+        default=None,
+        ge=1,
+        description="Calendar months of history, the newest included, at least 1.",
     )
     start_month: str | None = Field(
         default=None, description="First month of the windows, YYYY-MM, in place of `months`."
@@ -45,26 +55,58 @@ class PipelineResource(dg.ConfigurableResource):
     )
     stride: int | None = Field(
         default=None,
+        ge=1,
         description="Windows in a stored block, 1 to lookback; by default lookback. 1 stores "
         "every bar `lookback` times.",
     )
-    head: str | None = Field(
+    head: HeadChoice | None = Field(
         default=None, description="regression, direction, allocation or quantile."
     )
-    attention: str | None = Field(
+    attention: AttentionChoice | None = Field(
         default=None,
         description="Attention backend: auto, or one by name such as flash_attn or sdpa.",
     )
-    n_layers: int | None = Field(default=None, description="Transformer blocks, at least 1.")
+    n_layers: int | None = Field(default=None, ge=1, description="Transformer blocks, at least 1.")
     epochs: int | None = Field(
-        default=None, description="Passes over the training windows, cold or warm, at least 1."
+        default=None,
+        ge=1,
+        description="Passes over the training windows, cold or warm, at least 1.",
     )
 
     seeds: int | None = Field(
         default=None,
+        ge=1,
         description="Members of an ensemble, at least 1: models from different seeds whose "
         "predictions are averaged.",
     )
+
+    @field_validator("symbols")
+    @classmethod
+    def _are_symbols(cls, names: list[str] | None) -> list[str] | None:
+        return names if names is None else list(parse_symbols(names))
+
+    @field_validator("start_month", "end_month")
+    @classmethod
+    def _is_month(cls, text: str | None) -> str | None:
+        return text if text is None else str(Month.parse(text))
+
+    @classmethod
+    def checked(cls, **given: Any) -> "PipelineResource":  # noqa: ANN401  (the fields)
+        """Return the resource with the fields that are given, each of which may be None.
+
+        Raises
+        ------
+        InvalidConfig
+            With the field, its value and what was expected.
+        """
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise InvalidConfig(words_of(error)) from error
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that are not None, as a run's configuration takes them."""
+        return self.model_dump(mode="json", exclude_none=True)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["PipelineResource"]:
@@ -72,6 +114,8 @@ class PipelineResource(dg.ConfigurableResource):
         if context.run is None or context.instance is None:
             yield self
             return
+        check_configs(context.run.run_config)
+        self.resolve()
         with claim_home(self.settings().home, wait_s=_PATIENCE_S) as claim:
             bury_killed_run(context.instance, claim)
             claim.name_run(context.run.run_id)
@@ -91,18 +135,14 @@ class PipelineResource(dg.ConfigurableResource):
         InvalidInput
             Naming the first value that cannot be used.
         """
-        recipe = get_recipe(self.recipe or Settings.from_environment().recipe)
-        data = {
-            "symbols": tuple(self.symbols) if self.symbols is not None else None,
-            "interval": self.interval,
-            "lookback": self.lookback,
-            "horizon": self.horizon,
-            "months": self.months,
-        }
-        model = {"head": self.head, "attention": self.attention, "n_layers": self.n_layers}
+        plain = self.given()
+        recipe = get_recipe(plain.get("recipe") or Settings.from_environment().recipe)
+        data = {k: plain[k] for k in _DATA_FIELDS if k in plain}
+        model = {k: plain[k] for k in _MODEL_FIELDS if k in plain}
+        if "symbols" in data:
+            data["symbols"] = tuple(data["symbols"])
         train = {"epochs": self.epochs, "warm_epochs": self.epochs, "seeds": self.seeds}
-        recipe = recipe.with_data(**{k: v for k, v in data.items() if v is not None})
-        recipe = recipe.with_model(**{k: v for k, v in model.items() if v is not None})
+        recipe = recipe.with_data(**data).with_model(**model)
         return recipe.with_training(**{k: v for k, v in train.items() if v is not None})
 
     def store(self, settings: Settings) -> KlineStore:
@@ -150,9 +190,16 @@ class ExchangeResource(dg.ConfigurableResource):
     """The sources of the settings: real ones, or the embedded exchange started for the block."""
 
     step_retries: int = Field(
-        default=2, description="Further tries of an asset when the exchange is away, 0 or more."
+        default=2,
+        ge=0,
+        description="Further tries of an asset when the exchange is away, 0 or more.",
     )
-    retry_delay_s: float = Field(default=30.0, description="Seconds before such a try.")
+    retry_delay_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds before the first such try, give or take as many; later ones are "
+        "three times as long after one another.",
+    )
 
     @contextmanager
     def sources(self, settings: Settings) -> Iterator[SourceRouter]:
@@ -166,7 +213,22 @@ class ExchangeResource(dg.ConfigurableResource):
             with self._exchange(settings) as url, open_sources(settings, url) as sources:
                 yield sources
         except TransientExchangeError as error:
-            raise dg.RetryRequested(self.step_retries, self.retry_delay_s) from error
+            policy = self.retry_policy()
+            tries = dg.AssetExecutionContext.get().op_execution_context.retry_number + 1
+            raise dg.RetryRequested(policy.max_retries, policy.calculate_delay(tries)) from error
+
+    def retry_policy(self) -> dg.RetryPolicy:
+        """Return how often and how long after one another an asset is tried.
+
+        Not a policy of the asset, which would retry any error. Each delay is about three times
+        the one before, and random, so that not all machines come back at once.
+        """
+        return dg.RetryPolicy(
+            max_retries=self.step_retries,
+            delay=self.retry_delay_s,
+            backoff=dg.Backoff.EXPONENTIAL,
+            jitter=dg.Jitter.PLUS_MINUS,
+        )
 
     @staticmethod
     def _exchange(settings: Settings) -> AbstractContextManager[str | None]:

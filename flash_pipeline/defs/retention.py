@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import dagster as dg
 from pydantic import Field
 
-from flash_pipeline.defs.history import databases, old_runs, old_ticks, orphaned_logs
-from flash_pipeline.defs.jobs import active_run
+from flash_pipeline.defs.history import databases, is_below, old_runs, old_ticks, orphaned_logs
+from flash_pipeline.defs.jobs import JOB_NAME, active_run
 from flash_pipeline.defs.resources import PipelineResource
-from flash_pipeline.market import compact_utc, iso_utc
+from flash_pipeline.errors import FileDamaged, MachineError
+from flash_pipeline.market import Month, compact_utc, iso_utc
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.retention import (
     Item,
@@ -25,6 +26,11 @@ from flash_pipeline.storage.retention import (
 MAX_RUNTIME_S = 1200
 """A pruning is ended after this long; the next one goes on."""
 
+DAY_TAG = "flash_pipeline/retention_of"
+"""Tag of a run that the schedule asked for: its day, YYYY-MM-DD."""
+
+_FIRST_HOUR, _LAST_HOUR = 3, 6  # UTC, of the schedule's ticks
+_UNDONE = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 _DAY_MS = 86_400_000
 _SHOWN = 200  # rows of the table; the counts are of all
 _CONTESTANTS = ("challenger", "champion")
@@ -68,6 +74,13 @@ class RetentionConfig(dg.Config):
     tick_days: int = Field(
         default=14, ge=1, le=36_500, description="Ticks of schedules and sensors, and their logs."
     )
+    clock_days: int = Field(
+        default=30,
+        ge=1,
+        le=36_500,
+        description="This machine's clock may be so many days from the newest candle; beyond, "
+        "nothing goes.",
+    )
 
 
 def prune(settings: Settings, instance: dg.DagsterInstance, config: RetentionConfig) -> Pruning:
@@ -77,16 +90,21 @@ def prune(settings: Settings, instance: dg.DagsterInstance, config: RetentionCon
 
     Raises
     ------
-    TrackingUnreachable, WarehouseLocked
+    TrackingUnreachable, WarehouseLocked, FileDamaged
         If it cannot be known what is needed: nothing is removed then.
+    MachineError
+        If this machine's clock is further than `clock_days` from the newest candle, by month, or
+        from the newest `refresh` where no candle is stored: ages by it would be wrong.
     """
     now = int(time.time() * 1000)
+    _require_clock(settings, instance, now, config.clock_days)
     items = list(_items(settings, instance, config, now))
     pruning = carry_out(items, dry_run=config.dry_run)
     if not config.dry_run and pruning.items:
         from flash_pipeline.training.tracking.pruning import database_files
 
-        for database in (*database_files(settings), *databases(instance)):
+        ours = databases(instance) if is_below(instance, settings.home) else []
+        for database in (*database_files(settings), *ours):
             give_back(database)
     return pruning
 
@@ -120,18 +138,51 @@ def _items(
     stores = [path for folder in months for path in sorted(folder.glob("symbol=*"))]
     folders = (settings.home, settings.reports, settings.checkpoints, *stores)
     yield from leftovers(folders, now=now)
+    if not is_below(instance, settings.home):  # other people's runs may be in it
+        return
     yield from old_runs(instance, before=ago(config.dagster_days))
     yield from orphaned_logs(instance, before=ago(1))
     yield from old_ticks(instance, before=ago(config.tick_days))
 
 
+def _require_clock(settings: Settings, instance: dg.DagsterInstance, now: int, days: int) -> None:
+    """Refuse a clock that what is stored speaks against; ms since the epoch."""
+    paths = settings.klines.glob("symbol=*/month=*.parquet")
+    months = [Month.parse(path.stem.removeprefix("month=")) for path in paths]
+    if months:
+        what, span = "candles are", max(months).time_range
+        first, last = span.start, span.end
+    else:
+        newest = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME), limit=1)
+        if not newest:
+            return
+        first = last = int(newest[0].create_timestamp.timestamp() * 1000)
+        what = "run is"
+    if not first - days * _DAY_MS <= now <= last + days * _DAY_MS:
+        raise MachineError(
+            f"this machine's clock says {iso_utc(now)}, and the newest {what} of {iso_utc(first)}, "
+            f"more than {days} days away: nothing is removed. Set the clock, run `{JOB_NAME}`, or "
+            "raise clock_days"
+        )
+
+
 def _contest(settings: Settings) -> dict[str, object]:
-    """Return the newest contest as it is stored; empty where there is none that can be read."""
+    """Return the newest contest as it is stored; empty where there is none.
+
+    Raises
+    ------
+    FileDamaged
+        If it cannot be read: what it needs is not known then.
+    """
     try:
         found = json.loads(settings.contest.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return {}
-    return found if isinstance(found, dict) else {}
+    except (OSError, ValueError) as error:
+        raise FileDamaged(f"{settings.contest} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise FileDamaged(f"{settings.contest} holds {type(found).__name__}: expected an object")
+    return found
 
 
 def _needed_versions(settings: Settings, contest: dict[str, object], champions: int) -> set[str]:
@@ -198,13 +249,23 @@ def retention() -> None:
 @dg.schedule(
     job=retention,
     # Between the hourly runs, which begin at minute 2: while one is active the next hour is tried.
-    cron_schedule="32 3-6 * * *",
+    cron_schedule=f"32 {_FIRST_HOUR}-{_LAST_HOUR} * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def daily_retention(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Once a day, in the first half hour from 03:32 UTC in which no run is active."""
+    """Once a day, in the first half hour from 03:32 UTC in which no run is active.
+
+    Where there is none, the last tick's run waits for its turn. One that failed, as behind a
+    command that held the home for long, is asked for again at the next tick.
+    """
+    tick = context.scheduled_execution_time
+    day = f"{tick:%Y-%m-%d}"
+    asked = context.instance.get_runs(dg.RunsFilter(job_name=retention.name, tags={DAY_TAG: day}))
+    for run in asked:
+        if run.status not in _UNDONE:
+            return dg.SkipReason(f"run {run.run_id} is that of {day}")
     running = active_run(context.instance, Settings.from_environment().home)
-    if running is not None:
+    if running is not None and tick.hour < _LAST_HOUR:
         return dg.SkipReason(f"run {running} is still active")
-    return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y-%m-%d}")
+    return dg.RunRequest(run_key=tick.isoformat(), tags={DAY_TAG: day})

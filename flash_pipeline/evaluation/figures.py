@@ -27,6 +27,8 @@ class PricePath:
     """Close prices."""
     prediction: float
     """Log return over the horizon or its median, probability of a rise, or weight, by the head."""
+    bounds: tuple[float, float] | None = None
+    """Lower and upper bound of the log return over the horizon, where there are any."""
 
 
 def draw_forecast(forecast: pa.Table, store: KlineStore, *, bars: int = 168) -> bytes:
@@ -55,7 +57,10 @@ def draw_forecast(forecast: pa.Table, store: KlineStore, *, bars: int = 168) -> 
         seen = candles.filter(pc.less(candles["start_time"], row["made_at"]))
         seen = seen.slice(max(0, seen.num_rows - bars))
         paths[row["symbol"]] = PricePath(
-            seen["start_time"].to_numpy() + step, seen["close"].to_numpy(), row["prediction"]
+            seen["start_time"].to_numpy() + step,
+            seen["close"].to_numpy(),
+            row["prediction"],
+            None if row["lower"] is None else (row["lower"], row["upper"]),
         )
     return forecast_chart(
         paths,
@@ -72,7 +77,8 @@ def forecast_chart(
     """Draw each symbol's recent price with its forecast.
 
     The grey band is one standard deviation of a random walk with the volatility of the bars shown:
-    what the forecast has to be seen against.
+    what the forecast has to be seen against. A bar at the horizon reaches from the forecast's lower
+    bound to its upper.
 
     Parameters
     ----------
@@ -134,6 +140,9 @@ def _draw(axes: "Axes", path: PricePath, head: str, horizon_ms: int) -> None:
         colour = "tab:green" if path.prediction >= 0 else "tab:red"
         times = np.array([now, now + horizon_ms]).astype("datetime64[ms]")
         axes.plot(times, ends, "o-", color=colour, markersize=3)
+        if path.bounds is not None:
+            lower, upper = last * np.exp(np.array(path.bounds))
+            axes.vlines(times[1], lower, upper, color=colour, linewidth=1)
 
 
 def _words(head: str, prediction: float) -> str:

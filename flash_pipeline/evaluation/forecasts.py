@@ -14,7 +14,10 @@ from flash_pipeline.features import FEATURES_TABLE
 from flash_pipeline.market import Interval, iso_utc
 from flash_pipeline.storage.warehouse import transaction
 from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.intervals import COVERAGE
 from flash_pipeline.training.predictor import Predictions
+from flash_pipeline.training.scaler import Floats
+from flash_pipeline.training.targets import anchor_volatility
 from flash_pipeline.windows.blocks import WindowFrame
 
 if TYPE_CHECKING:
@@ -34,8 +37,8 @@ _CREATE_SQL = f"""
         model_version VARCHAR NOT NULL,
         synthetic BOOLEAN NOT NULL,      -- whether a simulator made the candles
         realised DOUBLE,                 -- log return over the horizon, null until it is known
-        lower DOUBLE,                    -- lowest quantile; null from the other heads
-        upper DOUBLE,                    -- highest quantile; null from the other heads
+        lower DOUBLE,                    -- lower bound of the return; null where there is none
+        upper DOUBLE,                    -- its upper bound
         coverage DOUBLE                  -- share of returns expected between the two
     )
 """
@@ -89,6 +92,7 @@ def make_forecast(frame: WindowFrame, version: str, bundle: ModelBundle) -> pa.T
         )
     newest = np.array([len(frame.anchor_N) - 1])
     told = predict_windows(frame, bundle, newest)
+    half_NS = bundle.half_widths(anchor_volatility(frame)[newest])
     end = int(frame.offset_N[-1]) + frame.lookback - 1
     fresh_S = frame.valid_BKS[int(frame.block_N[-1]), end]
     rows = [
@@ -101,7 +105,7 @@ def make_forecast(frame: WindowFrame, version: str, bundle: ModelBundle) -> pa.T
             "prediction": float(told.value_NS[0, s]),
             "model_version": version,
             "synthetic": frame.synthetic,
-            **_outer_quantiles(bundle, told, s),
+            **_bounds(bundle, told, half_NS, s),
         }
         for s, (symbol, fresh) in enumerate(zip(frame.symbols, fresh_S, strict=True))
         if fresh
@@ -185,16 +189,19 @@ def audit_forecasts(connection: "DuckDBPyConnection") -> list[str]:
     return [f"{row[0]} at {iso_utc(row[1])}, version {row[4]}: {row[5]} rows" for row in twice]
 
 
-def _outer_quantiles(bundle: ModelBundle, told: Predictions, s: int) -> dict[str, float]:
-    """Return the outer quantiles of a symbol's newest forecast; nothing from the other heads."""
-    if told.quantiles_NSQ is None:
+def _bounds(
+    bundle: ModelBundle, told: Predictions, half_NS: Floats | None, s: int
+) -> dict[str, float]:
+    """Return the bounds of a symbol's newest forecast; nothing where there are none."""
+    if told.quantiles_NSQ is not None:
+        levels, quantiles_Q = bundle.config.head_options.quantiles, told.quantiles_NSQ[0, s]
+        lower, upper, coverage = quantiles_Q[0], quantiles_Q[-1], levels[-1] - levels[0]
+    elif half_NS is not None and np.isfinite(half_NS[0, s]):
+        value, half, coverage = told.value_NS[0, s], half_NS[0, s], COVERAGE
+        lower, upper = value - half, value + half
+    else:
         return {}
-    levels, quantiles_Q = bundle.config.head_options.quantiles, told.quantiles_NSQ[0, s]
-    return {
-        "lower": float(quantiles_Q[0]),
-        "upper": float(quantiles_Q[-1]),
-        "coverage": levels[-1] - levels[0],
-    }
+    return {"lower": float(lower), "upper": float(upper), "coverage": coverage}
 
 
 _KEY = ("symbol", "made_at", "interval", "horizon", "model_version")
@@ -220,8 +227,9 @@ FORECAST_SCHEMA = pa.schema(
         "prediction": "log return over the horizon (its median from a quantile head), probability "
         "of a rise, or weight, by the head",
         "synthetic": "whether a simulator made the candles",
-        "lower, upper": "outer quantiles of the log return; null from the other heads",
-        "coverage": "share of returns expected between them; null from the other heads",
+        "lower, upper": "bounds of the log return: outer quantiles, or the interval around a "
+        "regression; null where there are none",
+        "coverage": "share of returns expected between them",
     },
 )
 """Columns of a new forecast: those of the table but `realised`."""

@@ -56,8 +56,8 @@ LIVE_SCHEMA = pa.schema(
         "forecasts": "scored forecasts of the period, all symbols",
         "rank_ic": "Spearman's correlation over the period, mean of symbols",
         "hit_rate": "share of forecasts on the right side, 0 to 1",
-        "coverage": "share of returns between the outer quantiles; null from the other heads",
-        "expected_coverage": "what the quantiles' levels promise",
+        "coverage": "share of returns between the forecasts' bounds; null where there are none",
+        "expected_coverage": "what the bounds promise",
         "probability_excess": "mean probability of a rise less the share of rises; direction only",
     },
 )
@@ -296,7 +296,7 @@ def check_live(
 _NAMES = {
     "rank_ic": "the rank IC",
     "hit_rate": "the hit rate",
-    "coverage": "the share of returns between the outer quantiles",
+    "coverage": "the share of returns between the bounds",
     "probability_excess": "the excess of predicted over realised rises",
 }
 

@@ -1,5 +1,6 @@
 """Who was champion: read from the log of promotions, where there is one."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,12 +30,24 @@ def past_champions(connection: "DuckDBPyConnection", count: int) -> tuple[str, .
     """
     if not connection.execute(_HAS_LOG_SQL).fetchall():
         return ()
-    reigns: list[str] = []
-    for action, challenger, champion in connection.execute(_CHANGES_SQL).fetchall():
+    changes = connection.execute(_CHANGES_SQL).fetchall()
+    return tuple(reversed(reigns(changes)[-(count + 1) :]))
+
+
+def reigns(changes: Iterable[tuple[str, str, str | None]]) -> list[str]:
+    """Return the champions that are left by some changes, the present one last.
+
+    Parameters
+    ----------
+    changes : iterable of (action, challenger, champion)
+        Rows of the log, oldest first; a refusal changes nothing.
+    """
+    left: list[str] = []
+    for action, challenger, champion in changes:
         if action == "promoted":
-            if champion is not None and champion not in reigns[-1:]:
-                reigns.append(champion)  # since before the log, or moved by hand
-            reigns.append(challenger)
-        elif reigns:
-            reigns.pop()
-    return tuple(reversed(reigns[-(count + 1) :]))
+            if champion is not None and champion not in left[-1:]:
+                left.append(champion)  # since before the log, or moved by hand
+            left.append(challenger)
+        elif action == "rolled back" and left:
+            left.pop()
+    return left

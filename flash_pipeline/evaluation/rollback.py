@@ -10,6 +10,7 @@ from flash_pipeline.evaluation.promotion_log import (
     insert_row,
     log_rows,
 )
+from flash_pipeline.evaluation.reigns import reigns
 from flash_pipeline.storage.warehouse import transaction
 
 if TYPE_CHECKING:
@@ -124,20 +125,12 @@ def finish_move(registry: "Registry", connection: "DuckDBPyConnection") -> str |
 
 def _predecessor(rows: list[dict[str, Any]], present: str) -> str:
     """Return the champion before the present one, by walking the log from its first row."""
-    reigns: list[str] = []
-    for row in rows:
-        if row["action"] == PROMOTED:
-            known = reigns[-1] if reigns else None
-            if row["champion"] is not None and row["champion"] != known:
-                reigns.append(row["champion"])  # since before the log, or moved by hand
-            reigns.append(row["challenger"])
-        elif row["action"] == ROLLED_BACK:
-            reigns.pop()
-    if not reigns or reigns[-1] != present:
+    known = reigns((row["action"], row["challenger"], row["champion"]) for row in rows)
+    if not known or known[-1] != present:
         raise ModelNotRegistered(
             f"the log of promotions does not end with champion {present} but with "
-            f"{reigns[-1] if reigns else 'none'}: move the alias by hand"
+            f"{known[-1] if known else 'none'}: move the alias by hand"
         )
-    if len(reigns) < 2:
+    if len(known) < 2:
         raise ModelNotRegistered(f"champion {present} had no predecessor to roll back to")
-    return reigns[-2]
+    return known[-2]

@@ -23,6 +23,7 @@ from flash_pipeline.market import Month
 from flash_pipeline.storage.funding import FundingStore
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.fallback import predict_anyway
 from flash_pipeline.training.passes import pass_size
 from flash_pipeline.training.predictor import Predictions, Predictor
 from flash_pipeline.training.runtime import fitting_threads
@@ -46,16 +47,20 @@ def predict_windows(
     Raises
     ------
     OutOfMemory
-        If a pass does not fit the GPU.
+        If a pass does not fit the GPU, and FLASH_PIPELINE_ON_GPU_TROUBLE says that this fails.
     """
+
+    def predict(predictor: Predictor) -> Predictions:
+        return _predicted(frame, predictor, index_N)
+
     with fitting_threads(bundle.config.d_model):
-        return _predicted(frame, bundle, index_N)
+        return predict_anyway(bundle, predict)
 
 
 def _predicted(
-    frame: WindowFrame, bundle: ModelBundle, index_N: npt.NDArray[np.int64]
+    frame: WindowFrame, predictor: Predictor, index_N: npt.NDArray[np.int64]
 ) -> Predictions:
-    predictor = Predictor(bundle)
+    bundle = predictor.bundle
     if bundle.config.streams and len(index_N) > 1 and (np.diff(index_N) == 1).all():
         first = int(index_N[0]) + frame.lookback - bundle.lookback
         bars = len(index_N) + bundle.lookback - 1

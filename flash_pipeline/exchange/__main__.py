@@ -11,7 +11,7 @@ from flash_pipeline.errors import FlashPipelineError
 from flash_pipeline.exchange.clock import Clock
 from flash_pipeline.exchange.faults import Faults, FaultSpec
 from flash_pipeline.exchange.opening import open_market
-from flash_pipeline.exchange.server import LOOPBACK, embedded_exchange
+from flash_pipeline.exchange.server import LOOPBACK, embedded_exchange, is_loopback
 from flash_pipeline.exchange.simulation.market import DEFAULT_SEED
 from flash_pipeline.market import parse_instant
 
@@ -67,6 +67,11 @@ def _serve(options: argparse.Namespace) -> None:
         port=options.port,
     ) as url:
         sys.stdout.write(f"{url} serves a {market.description}\n")
+        if not is_loopback(options.host):
+            sys.stdout.write(
+                f"open to all who reach {options.host}: it has no login; it serves made-up or "
+                "recorded candles, and nobody can change them\n"
+            )
         sys.stdout.flush()
         stop.wait()
 

@@ -1,11 +1,13 @@
 """The exchange as a server on a thread of this process."""
 
+import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
 
 import uvicorn
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp
 
 from flash_pipeline.errors import InvalidInput
@@ -19,6 +21,9 @@ from flash_pipeline.exchange.source import Market
 
 LOOPBACK = "127.0.0.1"
 """Where only this machine can connect."""
+
+LOOPBACK_NAMES = (LOOPBACK, "localhost", "::1", "[::1]")
+"""What a request of this machine calls the server."""
 
 _BACKLOG = 128
 _LAST_PORT = 65_535
@@ -49,7 +54,8 @@ def embedded_exchange(
     rate_limit : int or None
         Requests allowed in five seconds (see `RateLimit`); None for no limit and no headers.
     host : str
-        Address to listen on; loopback keeps it on this machine.
+        Address to listen on; loopback keeps it on this machine, and a request that calls the
+        server by another name, as a page of another site can make a browser do, is refused.
     port : int
         0 for one that is free.
 
@@ -75,7 +81,7 @@ def embedded_exchange(
     """
     market = SimulatedMarket() if market is None else market
     clock = Clock() if clock is None else clock
-    server = uvicorn.Server(_config(market, clock, faults, rate_limit))
+    server = uvicorn.Server(_config(market, clock, faults, rate_limit, host))
     with _listen(host, port) as listener:
         thread = Thread(
             target=server.run, args=([listener],), name="embedded-exchange", daemon=True
@@ -88,8 +94,22 @@ def embedded_exchange(
             thread.join()
 
 
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can connect to an address or name.
+
+    Examples
+    --------
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _config(
-    market: Market, clock: Clock, faults: Faults | None, rate_limit: int | None
+    market: Market, clock: Clock, faults: Faults | None, rate_limit: int | None, host: str
 ) -> uvicorn.Config:
     """Return how a market is served, with what stands before it."""
     app: ASGIApp = build_app(market, clock)
@@ -97,8 +117,11 @@ def _config(
         app = faults.wrap(app, clock.now_ms)
     if rate_limit is not None:
         app = RateLimit(app, rate_limit, clock.now_ms)
+    app = Dated(app, clock.now_ms, market.kind)
+    if is_loopback(host):
+        app = TrustedHostMiddleware(app, [*LOOPBACK_NAMES, host], www_redirect=False)
     return uvicorn.Config(
-        Dated(app, clock.now_ms, market.kind),
+        app,
         date_header=False,  # which would be this machine's
         http="auto" if faults is None else faults.connections.protocol(),
         loop="asyncio",

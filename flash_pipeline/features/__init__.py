@@ -1,6 +1,7 @@
 """Engineered features: a catalog of formulas, computed in DuckDB SQL window functions."""
 
 from flash_pipeline.features.audit import audit_features
+from flash_pipeline.features.candles import compute_features
 from flash_pipeline.features.catalog import CATALOG, FEATURE_NAMES, WARMUP_BARS, Feature
 from flash_pipeline.features.engineering import (
     FEATURES_TABLE,
@@ -20,6 +21,7 @@ __all__ = [
     "Feature",
     "FeatureRefresh",
     "audit_features",
+    "compute_features",
     "newest_start",
     "read_features",
     "refresh_features",

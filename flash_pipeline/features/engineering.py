@@ -202,28 +202,47 @@ def _compute_sql(interval: Interval) -> str:
     features has already of the same candle: a revision after the span is left to its own month,
     which rewrites all that follows it.
     """
+    candles = """
+            SELECT symbol, start_time, close, volume
+            FROM read_parquet($paths, hive_partitioning = true, hive_types = {'symbol': VARCHAR})
+            WHERE start_time >= $read_start AND start_time < $read_end"""
+    return f"""
+        CREATE OR REPLACE TEMP TABLE computed AS
+        WITH valued AS ({valued_sql(candles, interval)})
+        SELECT * FROM valued
+        WHERE start_time >= $start AND (start_time < $end OR EXISTS (
+            SELECT 1 FROM {FEATURES_TABLE} AS old
+            WHERE old.symbol = valued.symbol AND old.start_time = valued.start_time
+                AND old.close = valued.close AND old.volume = valued.volume))
+    """
+
+
+def valued_sql(candles: str, interval: Interval) -> str:
+    """Return the query of every feature of the catalog, over a query of candles.
+
+    Parameters
+    ----------
+    candles : str
+        SQL that gives `symbol, start_time, close, volume`, each candle once.
+
+    Returns
+    -------
+    str
+        SQL that gives these and the catalog's columns, with the parameter `$sessional`: see
+        `refresh_features`.
+    """
     columns = ", ".join(f"{_expand(f.sql, interval)} AS {f.name}" for f in CATALOG)
     step = _apart("lag(start_time) OVER s", interval.milliseconds)
     return f"""
-        CREATE OR REPLACE TEMP TABLE computed AS
-        WITH candles AS (
-            SELECT symbol, start_time, close, volume
-            FROM read_parquet($paths, hive_partitioning = true, hive_types = {{'symbol': VARCHAR}})
-            WHERE start_time >= $read_start AND start_time < $read_end
+        WITH candles AS ({candles}
         ), steps AS (
             SELECT *,
                 CASE WHEN {step} THEN close - lag(close) OVER s END AS change,
                 CASE WHEN {step} THEN ln(close / lag(close) OVER s) END AS log_return
             FROM candles
             WINDOW s AS (PARTITION BY symbol ORDER BY start_time)
-        ), valued AS (
-            SELECT symbol, start_time, close, volume, {columns} FROM steps
         )
-        SELECT * FROM valued
-        WHERE start_time >= $start AND (start_time < $end OR EXISTS (
-            SELECT 1 FROM {FEATURES_TABLE} AS old
-            WHERE old.symbol = valued.symbol AND old.start_time = valued.start_time
-                AND old.close = valued.close AND old.volume = valued.volume))
+        SELECT symbol, start_time, close, volume, {columns} FROM steps
     """
 
 

@@ -4,6 +4,7 @@ Whoever removes holds the home (`storage.lock`), so no run writes meanwhile. Eac
 to repeat: a process killed half-way leaves what the next one finds again.
 """
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -93,17 +94,20 @@ def old_reports(
         Folders that stay, such as that of the newest contest.
     """
     folders = [path for path in _entries(reports) if path.is_dir() and path.name[0] != "."]
-    newest_first = sorted(folders, key=lambda path: (_modified(path), path.name), reverse=True)
+    times = {path: time for path in folders if (time := modified(path)) is not None}
+    newest_first = sorted(times, key=lambda path: (times[path], path.name), reverse=True)
     for path in reversed(newest_first[keep:]):
-        if _modified(path) < before and path.name not in needed:
-            yield _folder_item("report", path)
+        if times[path] < before and path.name not in needed:
+            yield _folder_item("report", path, times[path])
 
 
 def old_checkpoints(checkpoints: Path, *, before: int) -> Iterator[Item]:
     """Yield the checkpoints written before an instant: no training goes on from them any more."""
     for path in _entries(checkpoints):
-        if path.suffix == ".safetensors" and path.name[0] != "." and _modified(path) < before:
-            yield _file_item("checkpoint", path)
+        if path.suffix == ".safetensors" and path.name[0] != ".":
+            time = modified(path)
+            if time is not None and time < before:
+                yield _file_item("checkpoint", path, time)
 
 
 def leftovers(folders: Iterable[Path], *, now: int) -> Iterator[Item]:
@@ -122,25 +126,65 @@ def leftovers(folders: Iterable[Path], *, now: int) -> Iterator[Item]:
             retired = name.startswith(_RETIRED) and (folder / name.removeprefix(_RETIRED)).exists()
             if not retired and not name.startswith(_TEMPORARY):
                 continue
-            if _modified(path) < now - _LEFTOVER_MS:
+            time = modified(path)
+            if time is not None and time < now - _LEFTOVER_MS:
                 make = _folder_item if path.is_dir() else _file_item
-                yield make("leftover", path)
+                yield make("leftover", path, time)
 
 
 def tree_size(path: Path) -> int:
-    """Return the bytes of a file, or of all files of a folder; 0 where there is none."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(each.lstat().st_size for each in path.rglob("*") if each.is_file())
+    """Return the bytes of a file, or of all files of a folder; 0 where there is none.
+
+    A link counts as itself, not as what it points to.
+    """
+    if path.is_symlink() or path.is_file():
+        return file_size(path)
+    return sum(file_size(each) for each in path.rglob("*") if each.is_file())
+
+
+def file_size(path: Path) -> int:
+    """Return the bytes of a file or a link; 0 where there is none."""
+    found = _lstat(path)
+    return 0 if found is None else found.st_size
+
+
+def modified(path: Path) -> int | None:
+    """Return when a file, folder or link was written, ms since the epoch; None without it."""
+    found = _lstat(path)
+    return None if found is None else found.st_mtime_ns // 1_000_000
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder so that no reader finds a part of it: it is renamed first."""
+    """Remove a folder so that no reader finds a part of it: it is renamed first.
+
+    Of a link, the link alone goes.
+
+    Raises
+    ------
+    OSError
+        If anything of it stays.
+    """
     trash = path.with_name(f"{_TRASH}{path.name.removeprefix(_TRASH)}")
     if path != trash and path.exists():
-        shutil.rmtree(trash, ignore_errors=True)
+        remove_tree(trash)
         path.rename(trash)
-    shutil.rmtree(trash, ignore_errors=True)
+    remove_tree(trash)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link or a folder with all in it; nothing happens where there is none.
+
+    Raises
+    ------
+    OSError
+        If anything of it stays; what else can go has gone.
+    """
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        shutil.rmtree(path)  # says why
 
 
 def give_back(database: Path) -> int:
@@ -174,15 +218,16 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _modified(path: Path) -> int:
-    return path.stat().st_mtime_ns // 1_000_000
+def _lstat(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except FileNotFoundError:  # another process was faster
+        return None
 
 
-def _folder_item(kind: str, path: Path) -> Item:
-    return Item(kind, path.name, tree_size(path), _modified(path), lambda: remove_folder(path))
+def _folder_item(kind: str, path: Path, time: int) -> Item:
+    return Item(kind, path.name, tree_size(path), time, lambda: remove_folder(path))
 
 
-def _file_item(kind: str, path: Path) -> Item:
-    return Item(
-        kind, path.name, tree_size(path), _modified(path), lambda: path.unlink(missing_ok=True)
-    )
+def _file_item(kind: str, path: Path, time: int) -> Item:
+    return Item(kind, path.name, tree_size(path), time, lambda: path.unlink(missing_ok=True))

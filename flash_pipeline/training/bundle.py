@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -91,6 +92,9 @@ class ModelBundle:
     """What it was fitted on."""
     siblings: tuple[dict[str, torch.Tensor], ...] = ()
     """Weights of an ensemble's further members, which differ in their seed alone."""
+    half_width_S: tuple[float, ...] | None = None
+    """Half width of each symbol's interval around a prediction, in the unit of the scaled targets:
+    see `training.intervals`. None for other heads, and in bundles of an older version."""
 
     @property
     def member_weights(self) -> tuple[dict[str, torch.Tensor], ...]:
@@ -114,6 +118,7 @@ class ModelBundle:
             "horizon": self.horizon,
             "prediction_scale": self.prediction_scale,
             "members": len(self.member_weights),
+            "half_width": None if self.half_width_S is None else list(self.half_width_S),
             "provenance": dataclasses.asdict(self.provenance),
         }
         text = json.dumps(description, indent=2, sort_keys=True)
@@ -163,6 +168,7 @@ class ModelBundle:
             lookback=description["lookback"],
             horizon=description["horizon"],
             prediction_scale=description["prediction_scale"],
+            half_width_S=_numbers(description.get("half_width")),
             provenance=Provenance(**description["provenance"]),
         )
 
@@ -214,6 +220,24 @@ class ModelBundle:
         """
         return in_units(self.config, self.targets, predictions_NS, sigma_NS)
 
+    def half_widths(self, sigma_NS: Floats) -> Floats | None:
+        """Return half the width of the interval around each prediction, in the prediction's unit.
+
+        Parameters
+        ----------
+        sigma_NS : array [..., S]
+            Volatility of each symbol at the bar of the prediction, unscaled.
+
+        Returns
+        -------
+        array [..., S] or None
+            NaN where it is not known; None where `half_width_S` is.
+        """
+        if self.half_width_S is None:
+            return None
+        wide_NS = np.broadcast_to(np.asarray(self.half_width_S, np.float32), sigma_NS.shape)
+        return self.to_units(wide_NS, sigma_NS)  # linear: a width scales as a value does
+
 
 @dataclass(frozen=True)
 class UnreadableBundle:
@@ -221,6 +245,10 @@ class UnreadableBundle:
 
     reason: str
     """What is wrong, in words."""
+
+
+def _numbers(values: list[float] | None) -> tuple[float, ...] | None:
+    return None if values is None else tuple(float(value) for value in values)
 
 
 def _weights_file(number: int) -> str:

@@ -141,13 +141,14 @@ def place_training(
     Returns
     -------
     Placement
-        The GPU where it has the room; the CPU where the recipe expects no GPU and there is none;
-        else what the setting says.
+        The GPU where it has the room; the CPU where it has not and the recipe expects none, with
+        the trouble of one that is there; else what the setting says.
 
     Raises
     ------
     GpuUnavailable
-        If the GPU cannot be used and the setting is `fail`.
+        If the GPU cannot be used, the recipe expects one, or its memory has run out within a step,
+        and the setting is `fail`.
     NotEnoughRoom
         If disk or memory would fall below its floor.
     InvalidConfig
@@ -161,7 +162,9 @@ def place_training(
     frame_bytes = frame.x_BKSF.nbytes + frame.y_BKS.nbytes + frame.valid_BKS.nbytes
     on_gpu = training_needs(recipe, frame_bytes, on_gpu=True)
     floor = int(settings.free_memory_gib * GIB)
-    trouble = trouble or _gpu_trouble(recipe, machine, on_gpu, floor)
+    if not trouble:
+        trouble = _gpu_trouble(recipe, machine, on_gpu, floor)
+        policy = policy if recipe.name in GPU_RECIPES else "cpu"
     if trouble and policy == "fail":
         raise GpuUnavailable(
             f"recipe {recipe.name!r} is not trained: {trouble}; FLASH_PIPELINE_ON_GPU_TROUBLE "

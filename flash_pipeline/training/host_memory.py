@@ -4,10 +4,11 @@ from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUPS = (
-    # Limit, use, and the pages of files that the kernel gives back when memory is short.
-    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    # Limit, use, and what the kernel gives back when memory is short: pages of files, its caches.
+    ("memory.max", "memory.current", "memory.stat",
+     ("inactive_file", "active_file", "slab_reclaimable")),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat",
-     "total_inactive_file"),
+     ("total_inactive_file", "total_active_file")),
 )  # fmt: skip
 """Files of the second version of control groups, then of the first."""
 
@@ -54,5 +55,6 @@ def _of_container(cgroup: Path) -> int | None:
         if not limit.isdigit():  # "max": no bound
             return None
         pages = dict(line.split() for line in stat if len(line.split()) == 2)
-        return max(0, int(limit) - used + int(pages.get(reclaimable, 0)))
+        given_back = sum(int(pages.get(name, 0)) for name in reclaimable)
+        return max(0, int(limit) - used + min(used, given_back))
     return None

@@ -14,6 +14,10 @@ from flash_pipeline.model.trader import FlashAttentionTrader
 from flash_pipeline.training.recipes import TrainConfig
 
 
+_CUDA_IS_FULL = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+"""Of a context or a library that found no room: torch raises no OutOfMemoryError then."""
+
+
 def step_bytes(model: ModelConfig, train: TrainConfig, parameters: int, bars: int) -> int:
     """Estimate the peak memory of a training step under bf16 autocast, in bytes.
 
@@ -71,6 +75,29 @@ def memory_explained(model: FlashAttentionTrader, train: TrainConfig, bars: int)
             f"a step on {micro_batch} windows x {bars} bars ({train.batch_size} in "
             f"{train.accumulation} parts) takes about {need:.1f} GiB, more than is free: try "
             f"{' or '.join(remedies)}. PyTorch: {str(error).splitlines()[0]}"
+        ) from error
+
+
+@contextmanager
+def gpu_explained(what: str) -> Iterator[None]:
+    """Turn torch's error about a GPU without room into one that says for what.
+
+    Raises
+    ------
+    OutOfMemory
+        With `what`, plural; whether torch's own memory ran out or CUDA's.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not isinstance(error, torch.OutOfMemoryError) and not any(
+            words in text for words in _CUDA_IS_FULL
+        ):
+            raise
+        raise OutOfMemory(
+            f"{what} do not fit the GPU: free the memory that others hold. "
+            f"PyTorch: {text.splitlines()[0]}"
         ) from error
 
 

@@ -18,7 +18,7 @@ from flash_pipeline.model.heads import Head, QuantileHead
 from flash_pipeline.model.streaming import stream_windows
 from flash_pipeline.model.trader import FlashAttentionTrader
 from flash_pipeline.training.bundle import ModelBundle, autocast, default_device
-from flash_pipeline.training.memory import pass_explained
+from flash_pipeline.training.memory import gpu_explained, pass_explained
 from flash_pipeline.training.passes import windows_in_a_pass
 from flash_pipeline.training.scaler import Floats
 from flash_pipeline.training.targets import volatility_of
@@ -79,12 +79,18 @@ class Predictor:
         The model; an ensemble's members predict one after another, and the mean is given.
     device : torch.device or None
         By default a CUDA device where there is one.
+
+    Raises
+    ------
+    OutOfMemory
+        If the weights do not fit the GPU.
     """
 
     def __init__(self, bundle: ModelBundle, device: torch.device | None = None) -> None:
         self.bundle = bundle
         self.device = device or default_device()
-        self._models = bundle.build_all(self.device)
+        with gpu_explained(f"the model's {bundle.config.n_layers} layers"):
+            self._models = bundle.build_all(self.device)
 
     def predict(self, x_NLI: Floats, batch_size: int | None = None) -> Floats:
         """Return the predictions [N, S] for windows: `value_NS` of `predict_windows`."""
@@ -128,6 +134,34 @@ class Predictor:
             return Predictions.joined(
                 [self._predict_batch(x_NLI[start : start + batch_size]) for start in starts]
             )
+
+    def sigma(self, x_NI: Floats) -> Floats:
+        """Return the volatility [N, S] of each symbol at bars of unscaled features [N, I]."""
+        return volatility_of(self._by_symbol(x_NI), self.bundle.feature_names)
+
+    def bounds(self, predictions: Predictions, sigma_NS: Floats) -> tuple[Floats, Floats]:
+        """Return the lower and upper bounds [N, S] of predictions, in their unit.
+
+        Parameters
+        ----------
+        predictions : Predictions
+            Of this predictor.
+        sigma_NS : array
+            Volatility of each symbol at the bar of the prediction, unscaled.
+
+        Returns
+        -------
+        tuple of array
+            Outer quantiles of a quantile head; for a regression head the interval of
+            `training.intervals`. NaN for other heads, and for a bundle that stores no interval.
+        """
+        if predictions.quantiles_NSQ is not None:
+            return predictions.quantiles_NSQ[..., 0], predictions.quantiles_NSQ[..., -1]
+        value_NS, half_NS = predictions.value_NS, self.bundle.half_widths(sigma_NS)
+        if half_NS is None:
+            unknown_NS = np.full_like(value_NS, np.nan)
+            return unknown_NS, unknown_NS
+        return value_NS - half_NS, value_NS + half_NS
 
     def predict_series(self, x_TI: Floats) -> Predictions:
         """Return the predictions of the windows that end at each bar of a series, in one pass.

@@ -151,6 +151,7 @@ def _train(
     )
     checkpoint.remove_others()
     with track_training(registry, recipe, frame.snapshot, all_tags) as run, _kept(checkpoint):
+        run.log_data(frame, split)
         training = train(
             frame,
             split,

@@ -12,7 +12,9 @@ from flash_pipeline.market import iso_utc
 from flash_pipeline.model.trader import FlashAttentionTrader
 from flash_pipeline.training.bundle import ModelBundle, Provenance, default_device
 from flash_pipeline.training.checkpoint import Checkpoint
+from flash_pipeline.training.intervals import conformal_half_width
 from flash_pipeline.training.loop import Fitted, fit, predict
+from flash_pipeline.training.memory import gpu_explained
 from flash_pipeline.training.recipes import Recipe
 from flash_pipeline.training.runtime import fitting_threads, seeded
 from flash_pipeline.training.scaler import FeatureScaler, Floats
@@ -104,11 +106,34 @@ def train(
     TrainingDiverged
         If the loss becomes NaN or infinite.
     OutOfMemory
-        If a step, or a pass over the validation range, does not fit the GPU.
+        If a step, a pass over the validation range, the windows or the weights do not fit the GPU.
     AttentionUnsupported
         If the recipe's attention backend cannot run here.
     """
-    device = device or default_device()
+    with gpu_explained(f"the windows and the model of recipe {recipe.name!r}"):
+        return _trained(
+            frame,
+            split,
+            recipe,
+            parent,
+            device or default_device(),
+            on_epoch=on_epoch,
+            progress=progress,
+            checkpoint=checkpoint,
+        )
+
+
+def _trained(
+    frame: WindowFrame,
+    split: Split,
+    recipe: Recipe,
+    parent: Parent | None,
+    device: torch.device,
+    *,
+    on_epoch: Callable[[Epoch], None],
+    progress: bool,
+    checkpoint: Checkpoint | None,
+) -> Training:
     features, targets = fit_scalers(frame, split, recipe)
     sigma_BKS = volatility_of(frame.x_BKSF, frame.features)
     batches = window_batches(
@@ -130,6 +155,8 @@ def train(
     ]
     sigma_NS = anchor_volatility(frame)[split.validation_N]
     told = [in_units(recipe.model, targets, each.outputs_NS, sigma_NS) for each in members]
+    scaled_NS = targets.transform(frame.label_NS[split.validation_N], sigma_NS)
+    outputs_NS = np.mean([each.outputs_NS for each in members], axis=0)
     first, *others = members
     bundle = ModelBundle(
         config=recipe.model,
@@ -143,6 +170,7 @@ def train(
         lookback=frame.lookback,
         horizon=frame.horizon,
         prediction_scale=root_mean_square(np.mean(told, axis=0)),
+        half_width_S=conformal_half_width(recipe.model, scaled_NS, outputs_NS),
         provenance=_provenance(frame, split, recipe, parent),
     )
     resumed = [each.resumed for each in members if each.resumed is not None]

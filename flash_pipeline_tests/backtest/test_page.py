@@ -1,24 +1,17 @@
 """The page in a real browser: charts are drawn, nothing is loaded, nothing fails."""
 
-import shutil
-
 import pyarrow as pa
 import pytest
 
 from flash_pipeline.backtest import Costs, ReportContext, buy_and_hold, simulate, write_report
 from flash_pipeline.market import Interval
+from flash_pipeline_tests.browser.driver import chromium
 
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no chromium on the path")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture

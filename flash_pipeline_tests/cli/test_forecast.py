@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from flash_pipeline.cli.forecast import newest_forecasts
-from flash_pipeline.errors import DataError, InvalidInput, ModelNotRegistered
+from flash_pipeline.errors import DataError, HomeUnused, InvalidInput
 from flash_pipeline.evaluation import FORECAST_SCHEMA, record_forecast
 from flash_pipeline.market import Interval
 from flash_pipeline.storage.warehouse import open_warehouse
@@ -121,5 +121,5 @@ def test_a_champion_that_made_no_forecast_is_told(used):
 
 def test_without_a_champion_it_says_what_to_run(command):
     command.home.mkdir()
-    with pytest.raises(ModelNotRegistered, match="run the job first"):
+    with pytest.raises(HomeUnused, match="run the job first"):
         rows_of(command)

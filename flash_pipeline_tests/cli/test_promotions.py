@@ -9,7 +9,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from flash_pipeline.errors import DataError, InvalidInput, ModelNotRegistered
+from flash_pipeline.errors import DataError, HomeUnused, InvalidInput, ModelNotRegistered
 from flash_pipeline.evaluation import Contest
 from flash_pipeline.storage.lock import claim_home
 from flash_pipeline.training.tracking import CHAMPION, Registry
@@ -139,8 +139,8 @@ def test_nothing_is_changed_while_a_run_is_active(contested, name):
 
 
 def test_before_the_first_run_they_say_what_to_run(command, invoke):
-    for name, kind in (("promote", DataError), ("promotions", DataError)):
+    kinds = {"promote": DataError, "promotions": HomeUnused, "rollback": HomeUnused}
+    for name, kind in kinds.items():
         done = invoke(command.home, name)
         assert isinstance(done.exception, kind)
         assert str(command.home) in str(done.exception)
-    assert isinstance(invoke(command.home, "rollback").exception, ModelNotRegistered)

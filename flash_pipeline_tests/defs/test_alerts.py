@@ -235,15 +235,107 @@ def test_a_cursor_that_cannot_be_read_begins_anew(instance, hook):
     assert Alarm.from_cursor(cursor).since > 1
 
 
-def test_forecasts_that_another_process_holds_are_looked_at_later(instance, hook, monkeypatch):
+@pytest.fixture
+def held(monkeypatch):
+    """Let another process hold the forecasts."""
+    monkeypatch.setattr(alerts, "_PATIENCE_S", 0.0)
+    refusal = alerts.WarehouseLocked("warehouse.duckdb is held by another process")
+    monkeypatch.setattr(alerts, "open_warehouse", lambda *_, **__: (_ for _ in ()).throw(refusal))
+
+
+def test_late_candles_are_reported_though_the_forecasts_are_held(instance, hook, held):
     store_candle(9)
     store_forecast(9)
-    monkeypatch.setattr(alerts, "_PATIENCE_S", 0.0)
-    held = alerts.WarehouseLocked("warehouse.duckdb is held by another process")
-    monkeypatch.setattr(alerts, "open_warehouse", lambda *_, **__: (_ for _ in ()).throw(held))
-    message, cursor = evaluate_age(instance, "kept")
-    assert message.startswith("not looked at: warehouse.duckdb is held")
-    assert (cursor, hook.messages) == ("kept", [])
+    evaluate_age(instance)
+    (text,) = hook.texts
+    assert "the newest candle is of" in text
+
+
+def test_forecasts_held_for_longer_than_the_bars_are_late(instance, hook, held, monkeypatch):
+    store_candle(0)
+    store_forecast(0)
+    message, cursor = evaluate_age(instance)
+    assert "not looked at: the forecasts are held since 20" in message
+    evaluate_age(instance, cursor)
+    assert hook.messages == []
+    hours_ago = int(time.time() * 1000) - 4 * HOUR_MS
+    _, cursor = evaluate_age(instance, json.dumps({"held_since": hours_ago}))
+    assert "the forecasts are held since 20" in hook.texts[-1]
+    assert Alarm.from_cursor(cursor).late == ("forecast",)
+
+
+def test_forecasts_that_cannot_be_read_are_said(instance, hook):
+    store_candle(0)
+    settings = Settings.from_environment()
+    settings.require_home()
+    settings.warehouse.write_bytes(b"no database" * 1000)
+    evaluate_age(instance)
+    assert "the forecasts cannot be read: " in hook.texts[-1]
+
+
+def test_candles_that_cannot_be_read_are_said(instance, hook):
+    store_candle(0)
+    (path,) = Settings.from_environment().klines.rglob("*.parquet")
+    path.write_bytes(b"cut off")
+    evaluate_age(instance)
+    assert "the candles cannot be read: " in hook.texts[-1]
+
+
+def test_what_vanished_does_not_end_its_alarm(instance, hook):
+    store_candle(0)
+    store_forecast(9)
+    _, cursor = evaluate_age(instance)
+    Settings.from_environment().warehouse.unlink()
+    message, cursor = evaluate_age(instance, cursor)
+    assert message.endswith("no forecast is there any more")
+    (path,) = Settings.from_environment().klines.rglob("*.parquet")
+    path.unlink()
+    message, cursor = evaluate_age(instance, cursor)
+    assert (message[:10], len(hook.messages)) == ("late since", 1)
+    store_candle(0)
+    store_forecast(0)
+    evaluate_age(instance, cursor)
+    assert "data is in time again" in hook.texts[-1]
+
+
+def test_an_alarm_of_a_clock_that_was_ahead_is_reported_at_once(instance, hook):
+    store_candle(9)
+    future = int(time.time() * 1000) + 2 * REPEAT_MS
+    evaluate_age(instance, Alarm(0, future, told=True).to_cursor())
+    assert len(hook.messages) == 1
+
+
+def test_a_training_that_the_gpu_kept_away_is_reported_until_one_is_made(instance, hook):
+    def trained(trouble):
+        @dg.asset
+        def trained_model():
+            story = f"left out: {trouble}"
+            return dg.MaterializeResult(metadata={"gpu_trouble": trouble, "story": story})
+
+        dg.materialize([trained_model], instance=instance)
+
+    store_candle(0)
+    trained("PyTorch finds no CUDA device")
+    _, cursor = evaluate_age(instance)
+    assert "the newest training: left out: PyTorch finds no CUDA device" in hook.texts[-1]
+    trained("none")
+    evaluate_age(instance, cursor)
+    assert "in time again" in hook.texts[-1]
+
+
+def test_a_home_that_is_not_pruned_for_two_days_is_reported(instance, hook, monkeypatch):
+    now = time.time()
+    job = defs.resolve_job_def("retention")
+    refresh = defs.resolve_job_def("refresh")
+    instance.create_run_for_job(refresh, status=dg.DagsterRunStatus.SUCCESS)
+    instance.create_run_for_job(job, status=dg.DagsterRunStatus.SUCCESS)
+    store_candle(0)
+    message, _ = evaluate_age(instance)
+    assert "retention in time" in message
+    instance.create_run_for_job(job, status=dg.DagsterRunStatus.FAILURE)
+    monkeypatch.setattr(alerts.time, "time", lambda: now + 3 * 86_400)
+    evaluate_age(instance)
+    assert "the last successful retention: 20" in hook.texts[-1]
 
 
 def test_both_sensors_are_on_by_default():

@@ -9,7 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flash_pipeline.market import compact_utc, parse_instant
+from flash_pipeline.defs.failures import failure_reason
+from flash_pipeline.defs.jobs import BACKFILL_JOB
+from flash_pipeline.defs.lineage import LINEAGE, ROOTS
+from flash_pipeline.market import Month, compact_utc, parse_instant
 from flash_pipeline.training.tracking import CHALLENGER, CHAMPION, Registry
 from flash_pipeline.windows import read_windows
 
@@ -22,6 +25,7 @@ ASSETS = (
     "tickers",
     "window_tensors",
     "trained_model",
+    "baselines",
     "backtest_report",
     "champion",
     "forecasts",
@@ -75,6 +79,26 @@ def test_tables_tell_their_rows_and_columns(finished):
     for asset in ("klines", "features"):
         assert metadata(result, asset)["dagster/row_count"].value == candles
         assert metadata(result, asset)["dagster/column_schema"].schema.columns
+
+
+@pytest.mark.parametrize(
+    ("asset", "rows"),
+    [
+        ("klines", {"2024-02": 2 * 29 * 24, "2024-03": 2 * (19 * 24 + 10)}),
+        ("features", {"2024-02": 2 * 29 * 24, "2024-03": 2 * (19 * 24 + 10)}),
+        ("mark_klines", {"2024-02": 2 * 29 * 24, "2024-03": 2 * (19 * 24 + 10)}),
+        ("funding", {"2024-02": 2 * 29 * 3, "2024-03": 2 * (19 * 3 + 2)}),
+    ],
+)
+def test_each_month_tells_its_own_rows(finished, asset, rows):
+    _, result = finished
+    made = [
+        event.materialization
+        for event in result.all_events
+        if event.is_step_materialization and event.asset_key == dg.AssetKey(asset)
+    ]
+    told = {each.partition: each.metadata["dagster/partition_row_count"].value for each in made}
+    assert told == rows
 
 
 @pytest.mark.parametrize(
@@ -163,7 +187,7 @@ def test_the_champion_predicts_through_mlflow(finished):
     mlflow.set_tracking_uri(chain.settings.tracking_uri)
     model = mlflow.pyfunc.load_model("models:/flash-attention-trader@champion")
     newest = frame.batch(np.array([len(frame.anchor_N) - 1]))
-    predicted = model.predict(newest)[0]
+    predicted = model.predict(newest)["prediction"]
     stored = [row[5] for row in rows(chain, "forecasts")]
     np.testing.assert_allclose(predicted, stored, rtol=1e-5)
 
@@ -214,3 +238,83 @@ def test_the_page_and_the_picture_are_linked_in_mlflow(finished):
     assert {"report/report.html", "report/report.png"} <= logged
     metrics = registry.client.get_run(run_id).data.metrics
     assert 0 <= metrics["backtest.deflated_sharpe_probability"] <= 1
+
+
+TABLES = (*ROOTS, *(name for name in LINEAGE if not name.startswith("walk_forward")))
+
+
+@pytest.mark.parametrize("asset", TABLES)
+def test_lineage_names_columns_that_both_tables_have(finished, asset):
+    _, result = finished
+    columns = {name: _columns(result, name) for name in TABLES}
+    for name, sources in LINEAGE.get(asset, {}).items():
+        assert name in columns[asset]
+        for source, named in sources.items():
+            assert set(named) <= columns[source], f"{asset}.{name}"
+    lineage = metadata(result, asset).get("dagster/column_lineage")
+    assert (lineage is not None) == (asset in LINEAGE)
+
+
+def _columns(result, asset):
+    schema = metadata(result, asset)["dagster/column_schema"].schema
+    return {column.name for column in schema.columns}
+
+
+@pytest.mark.parametrize("asset", ASSETS)
+def test_every_asset_shows_a_preview_and_a_figure_over_time(finished, asset):
+    _, result = finished
+    shown = metadata(result, asset).values()
+    pictures = [v for v in shown if isinstance(v, dg.MarkdownMetadataValue)]
+    assert pictures or [v for v in shown if isinstance(v, dg.TableMetadataValue)]
+    assert [v for v in shown if isinstance(v, dg.IntMetadataValue | dg.FloatMetadataValue)]
+
+
+@pytest.mark.parametrize(
+    "asset", ["trained_model", "backtest_report", "champion", "forecasts", "live_record"]
+)
+def test_models_link_to_their_run_and_version_in_mlflow(finished, asset):
+    chain, result = finished
+    shown = metadata(result, asset)
+    run_id = Registry(chain.settings).require(CHAMPION).run_id
+    assert shown["mlflow_run"].url.endswith(f"/runs/{run_id}")
+    assert shown["registry_version"].url == (
+        "http://127.0.0.1:5000/#/models/flash-attention-trader/versions/1"
+    )
+
+
+def test_what_a_person_follows_over_time_are_numbers(finished):
+    _, result = finished
+    followed = {
+        "klines": {"dagster/row_count", "requests", "missing_candles"},
+        "features": {"dagster/row_count", "nulls"},
+        "trained_model": {"train_loss", "validation_loss", "seconds"},
+        "backtest_report": {"strategy/total_costs_fraction", "quality/rank_ic"},
+        "baselines": {"seconds", "fitted"},
+    }
+    for asset, names in followed.items():
+        shown = metadata(result, asset)
+        numbers = (dg.IntMetadataValue, dg.FloatMetadataValue)
+        assert {name for name in names if isinstance(shown.get(name), numbers)} == names
+
+
+@pytest.mark.parametrize(
+    ("ops", "words"),
+    [
+        ({"backtest_report": {"fee_rate": 5.5}}, "config of backtest_report: fee_rate is 5.5"),
+        ({"champion": {"level": 0.7}}, "config of champion: level is 0.7: input should be less"),
+    ],
+)
+def test_a_wrong_value_of_a_late_asset_is_named_before_the_first_step(finished, ops, words):
+    chain, _ = finished
+    result = chain.run(ops=ops)
+    assert words in failure_reason(result)
+    assert not [event for event in result.all_events if event.is_step_start]
+
+
+def test_years_are_backfilled_in_one_run_without_training(finished):
+    chain, _ = finished
+    result = chain.run((Month(2021, 11), Month(2024, 1)), job=BACKFILL_JOB)
+    assert result.success, failure_reason(result)
+    for asset in ("klines", "features", "funding", "mark_klines"):
+        months = chain.instance.get_materialized_partitions(dg.AssetKey(asset))
+        assert len(months) == 29, asset

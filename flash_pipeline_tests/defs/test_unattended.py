@@ -103,6 +103,14 @@ def test_an_exchange_that_is_away_is_tried_again_so_many_times(instance, no_exch
     assert "127.0.0.1:9 does not answer" in failure_reason(result)
 
 
+def test_each_further_try_waits_longer_and_never_as_long_as_another_machine():
+    policy = ExchangeResource().retry_policy()
+    waits = [[policy.calculate_delay(tries) for _ in range(50)] for tries in (1, 2)]
+    assert all(0 <= wait <= 60 for wait in waits[0])
+    assert all(60 <= wait <= 120 for wait in waits[1])
+    assert min(len(set(each)) for each in waits) > 40
+
+
 def test_no_other_failure_is_tried_again(instance):
     Settings.from_environment().require_home()
     result, retries = materialize(instance, model.trained_model)
@@ -117,7 +125,12 @@ def aged(tmp_path_factory):
             result = chain.run(horizon=horizon)
             assert result.success, failure_reason(result)
         config = RetentionConfig(
-            model_versions=1, reports=1, champions=1, model_days=1, mlflow_run_days=1
+            model_versions=1,
+            reports=1,
+            champions=1,
+            model_days=1,
+            mlflow_run_days=1,
+            clock_days=3650,
         )
         now = time.time()
         with pytest.MonkeyPatch.context() as patch:

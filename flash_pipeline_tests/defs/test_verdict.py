@@ -132,7 +132,17 @@ def test_the_audit_job_runs_every_audit_as_a_check(finished):
         f"no_leak_by_{audit.replace('-', '_')}": True
         for audit in [*AUDITS, "shuffle", "retraining"]
     }
-    assert metadata(result, "leak_audits")["versions"].value == ["1"]
+    told = metadata(result, "leak_audits")
+    assert told["versions"].value == ["1"]
+    assert {told[name].value for name in ("passed", "not_checked", "failed")} == {8, 0}
+    assert [row.data["audit"] for row in told["audits"].records] == [
+        *AUDITS,
+        *("shuffle", "retraining"),
+    ]
+    for of in ("", "challenger/"):
+        version, run = (told[of + name].value for name in ("registry_version", "mlflow_run"))
+        assert version.endswith("/#/models/flash-attention-trader/versions/1")
+        assert "/runs/" in run
 
 
 def test_a_model_is_audited_on_windows_of_its_own_where_the_stored_ones_are_of_another_kind(

@@ -12,6 +12,7 @@ import pytest
 from flash_pipeline.definitions import defs
 from flash_pipeline.defs.failures import failure_reason
 from flash_pipeline.defs.jobs import JOB_NAME, WALK_FORWARD_JOB
+from flash_pipeline.defs.lineage import LINEAGE
 from flash_pipeline.defs.partitions import range_tags
 from flash_pipeline.errors import ModelError
 from flash_pipeline.evaluation import Terms
@@ -118,6 +119,22 @@ def test_the_metadata_shows_the_models_their_dates_and_a_picture(results):
     assert "data:image/png" in shown["scores"]
     assert shown["snapshot"]
     assert shown["from"] < shown["to"]
+
+
+def test_the_columns_of_folds_and_join_are_those_that_their_lineage_names(results):
+    for asset in ("walk_forward_folds", "walk_forward"):
+        shown = metadata(results[1], asset)
+        columns = {column.name for column in shown["dagster/column_schema"].columns}
+        assert set(LINEAGE[asset]) <= columns
+        assert set(shown["dagster/column_lineage"].deps_by_column) == set(LINEAGE[asset])
+
+
+def test_plan_and_folds_show_tables_and_figures(results):
+    plan, fold = (metadata(results[1], f"walk_forward_{name}") for name in ("plan", "folds"))
+    assert plan["fold_count"] == len(plan["ranges"]) == 2
+    assert " to " in plan["ranges"][0].data["test"]
+    assert fold["seconds"] > 0
+    assert {record.data["model"] for record in fold["measures"]} == set(PLAN["models"])
 
 
 def test_the_scores_are_stored_too(walk, results):

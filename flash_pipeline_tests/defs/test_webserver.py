@@ -34,6 +34,7 @@ ASSETS = (
     "tickers",
     "window_tensors",
     "trained_model",
+    "baselines",
     "backtest_report",
     "champion",
     "forecasts",
@@ -43,6 +44,7 @@ REPOSITORY = {
     "repositoryLocationName": "flash_pipeline.definitions",
     "repositoryName": "__repository__",
 }
+BACKFILLED = [f"{year}-{month:02}" for year in (2022, 2023) for month in range(1, 13)]
 RUN_CONFIG = {"resources": {"pipeline": {"config": SMALL}}}
 
 # The mutations of the UI's pages, each cut down to what is looked at here.
@@ -63,6 +65,15 @@ mutation LaunchPartitionBackfill($backfillParams: LaunchBackfillParams!) {
     __typename
     ... on LaunchBackfillSuccess { backfillId }
     ... on PartitionKeysNotFoundError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+    ... on PythonError { message }
+  }
+}
+"""
+VALIDATE = """
+query PipelineExecutionConfigValidation($pipeline: PipelineSelector!, $config: RunConfigData) {
+  isPipelineConfigValid(pipeline: $pipeline, runConfigData: $config, mode: "default") {
+    __typename
     ... on RunConfigValidationInvalid { errors { message } }
     ... on PythonError { message }
   }
@@ -164,8 +175,8 @@ class Webserver:
         pytest.fail("the UI does not answer")
 
     def schedule(self):
-        (hourly,) = self.ask(SCHEDULES, repositorySelector=REPOSITORY)["results"]
-        return hourly
+        schedules = self.ask(SCHEDULES, repositorySelector=REPOSITORY)["results"]
+        return next(each for each in schedules if each["name"] == "hourly")
 
     def assets(self, *names: str):
         keys = [{"path": [name]} for name in names]
@@ -255,13 +266,13 @@ def launched(webserver, schedule_at_start):
 
 @pytest.fixture(scope="module")
 def backfilled(webserver, launched):
-    """The backfill of two earlier months of candles and features, after its end."""
+    """The backfill of two earlier years of candles and features, after its end."""
     answer = webserver.ask(
         LAUNCH_BACKFILL,
         backfillParams={
             "tags": [],
             "assetSelection": [{"path": ["klines"]}, {"path": ["features"]}],
-            "partitionNames": ["2023-11", "2023-12"],
+            "partitionNames": BACKFILLED,
             "fromFailure": False,
             "runConfigData": json.dumps(RUN_CONFIG),
         },
@@ -305,6 +316,28 @@ def test_metadata_tell_rows_verdict_and_pictures(webserver, launched):
     assert shown("trained_model", "loss")["mdStr"].startswith("![loss](data:image/png;base64,")
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, None),
+        ({"recipe": "demo", "interval": "60", "head": "quantile"}, None),
+        ({"recipe": "best"}, "not in enum type RecipeChoice got best"),
+        ({"attention": "magic"}, "not in enum type AttentionChoice got magic"),
+        ({"lookback": "long"}, 'Value "long"'),
+    ],
+)
+def test_the_launchpad_refuses_as_one_types(webserver, given, words):
+    answer = webserver.ask(
+        VALIDATE,
+        pipeline={**REPOSITORY, "pipelineName": "refresh"},
+        config={"resources": {"pipeline": {"config": given}}},
+    )
+    assert (answer["__typename"] == "PipelineConfigValidationValid") == (words is None), answer
+    if words is not None:
+        (error,) = answer["errors"]
+        assert words in error["message"]
+
+
 def test_the_blocking_checks_ran_and_passed(webserver, launched):
     names = ("klines", "features", "funding", "mark_klines", "window_tensors", "forecasts")
     for name, node in webserver.assets(*names).items():
@@ -313,17 +346,17 @@ def test_the_blocking_checks_ran_and_passed(webserver, launched):
         assert ran == {"SUCCEEDED"}, name
 
 
-def test_a_backfill_of_two_months_is_one_run(backfilled):
+def test_a_backfill_of_two_years_is_one_run(backfilled):
     assert backfilled["status"] in {"COMPLETED", "COMPLETED_SUCCESS"}, backfilled
     assert [run["status"] for run in backfilled["runs"]] == ["SUCCESS"]
 
 
 def test_the_months_of_the_run_and_the_backfill_are_shown_as_materialized(webserver, backfilled):
     for name, node in webserver.assets("klines", "features").items():
-        assert node["partitionStats"] == {"numMaterialized": 4, "numFailed": 0}, name
+        assert node["partitionStats"] == {"numMaterialized": 26, "numFailed": 0}, name
         ranges = node["assetPartitionStatuses"]["ranges"]
         shown = [(each["startKey"], each["endKey"], each["status"]) for each in ranges]
         assert shown == [
-            ("2023-11", "2023-12", "MATERIALIZED"),
+            ("2022-01", "2023-12", "MATERIALIZED"),
             ("2024-02", "2024-03", "MATERIALIZED"),
         ]

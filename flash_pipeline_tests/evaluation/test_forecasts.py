@@ -2,18 +2,23 @@ import math
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from flash_pipeline.errors import BundleMismatch
 from flash_pipeline.evaluation import (
+    FORECAST_SCHEMA,
     FORECASTS_TABLE,
     audit_forecasts,
     latest_forecasts,
     make_forecast,
     record_forecast,
 )
+from flash_pipeline.evaluation.live import scored_forecasts
 from flash_pipeline.evaluation.trading import predict_windows
 from flash_pipeline.market import Interval
+from flash_pipeline.storage.warehouse import open_warehouse
+from flash_pipeline.training.predictor import Predictor
 
 HOUR_MS = 3_600_000
 FIRST_MS = 1_704_067_200_000
@@ -73,6 +78,44 @@ def test_a_quantile_head_tells_its_outer_quantiles_and_what_they_should_cover(at
     assert [row["lower"] for row in rows] == told.quantiles_NSQ[0, :, 0].tolist()
     assert [row["upper"] for row in rows] == told.quantiles_NSQ[0, :, -1].tolist()
     assert [row["coverage"] for row in rows] == pytest.approx([0.9] * 3)
+
+
+def test_a_regression_head_tells_its_interval_as_the_served_model_does(at, make_bundle):
+    frame = at(200)
+    bundle = make_bundle(half_width_S=(0.5, 1.0, math.nan))
+    predictor = Predictor(bundle)
+    x_NLI = frame.batch(np.array([len(frame.anchor_N) - 1]))
+    told = predictor.predict_windows(x_NLI)
+    lower_NS, upper_NS = predictor.bounds(told, predictor.sigma(x_NLI[:, -1]))
+    rows = make_forecast(frame, "3", bundle).to_pylist()
+    assert [row["lower"] for row in rows[:2]] == pytest.approx(lower_NS[0, :2].tolist(), abs=1e-6)
+    assert [row["upper"] for row in rows[:2]] == pytest.approx(upper_NS[0, :2].tolist(), abs=1e-6)
+    assert [row["coverage"] for row in rows] == [0.9, 0.9, None]
+    assert (rows[2]["lower"], rows[2]["upper"]) == (None, None)
+
+
+def test_the_live_coverage_of_an_interval_is_what_it_promises_to_be(at, make_bundle, warehouse):
+    told = make_forecast(at(200), "3", make_bundle(half_width_S=(1.0, 1.0, 1.0))).to_pylist()
+    rows = [{**row, "made_at": hour(n)} for row in told for n in range(100, 110)]
+    record_forecast(warehouse, pa.Table.from_pylist(rows, schema=FORECAST_SCHEMA), HOUR)
+    warehouse.execute(
+        "UPDATE forecasts SET realised = prediction + if(made_at = ?, 2, 0)", [hour(100)]
+    )
+    (live,) = scored_forecasts(warehouse, HOUR)
+    assert live.figures["coverage"] == pytest.approx(0.9)
+    assert live.expected_coverage == pytest.approx(0.9)
+
+
+def test_an_older_table_is_read_without_the_right_to_write(at, make_bundle, tmp_path):
+    path, forecast = tmp_path / "warehouse.duckdb", make_forecast(at(200), "3", make_bundle())
+    with open_warehouse(path) as connection:
+        connection.execute("CREATE TABLE features (symbol VARCHAR, start_time BIGINT, close FLOAT)")
+        record_forecast(connection, forecast, HOUR)
+        for name in ("lower", "upper", "coverage"):
+            connection.execute(f"ALTER TABLE forecasts DROP COLUMN {name}")
+    with open_warehouse(path, read_only=True) as connection:
+        rows = latest_forecasts(connection).to_pylist()
+    assert [row["prediction"] for row in rows] == forecast["prediction"].to_pylist()
 
 
 def test_a_record_from_before_the_quantiles_goes_on(at, make_bundle, warehouse):

@@ -236,7 +236,7 @@ def test_it_is_too_early_to_warn_before_two_blocks_are_scored():
 @pytest.mark.parametrize(("covered", "passed"), [(0.9, True), (0.7, False), (0.99, False)])
 def test_quantiles_that_cover_another_share_than_they_promise_are_warned_of(covered, passed):
     check = check_live(scored(800, seed=1, coverage=covered), scored(3000))
-    assert any("between the outer quantiles" in text for text in check.warnings) is not passed
+    assert any("between the bounds" in text for text in check.warnings) is not passed
 
 
 @pytest.mark.parametrize(("bias", "passed"), [(0.0, True), (0.2, False)])
@@ -285,7 +285,7 @@ def test_without_a_backtest_calibration_alone_is_checked():
     check = check_live(scored(800, ic=-0.9, seed=1, coverage=0.7), None)
     assert check.expected == {}
     assert [text.split(" is ")[0] for text in check.warnings] == [
-        "the share of returns between the outer quantiles"
+        "the share of returns between the bounds"
     ]
 
 

@@ -94,3 +94,11 @@ def test_a_wrong_option_is_one_line(option, value, named):
     message = _fails(option, value)
     assert named in message
     assert message.count("\n") == 1
+
+
+def test_says_who_can_reach_it_where_that_is_not_this_machine_alone():
+    with _running("--host", "0.0.0.0") as (process, line):
+        assert "http://0.0.0.0:" in line
+        assert process.stdout.readline().startswith(
+            "open to all who reach 0.0.0.0: it has no login"
+        )

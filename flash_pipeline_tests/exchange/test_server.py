@@ -97,3 +97,29 @@ def test_a_fault_of_the_exchange_is_a_system_error_envelope():
 def test_app_can_be_built_without_a_server():
     app = build_app(SimulatedMarket(), Clock(0, speed=0))
     assert {route.path for route in app.routes} >= {"/v5/market/kline", "/v5/market/time"}
+
+
+def test_a_request_that_calls_it_by_a_foreign_name_is_refused():
+    with embedded_exchange() as url:
+        foreign = {"Host": "attacker.example"}
+        assert requests.get(f"{url}/v5/market/time", headers=foreign, timeout=10).status_code == 400
+        local = {"Host": f"localhost:{urlsplit(url).port}"}
+        assert requests.get(f"{url}/v5/market/time", headers=local, timeout=10).status_code == 200
+
+
+def test_served_to_others_on_purpose_it_takes_their_names():
+    with embedded_exchange(host="0.0.0.0") as url:
+        named = {"Host": "exchange.example"}
+        address = url.replace("0.0.0.0", "127.0.0.1")
+        answer = requests.get(f"{address}/v5/market/time", headers=named, timeout=10)
+    assert answer.status_code == 200
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+def test_loopback_has_another_address_too():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    with embedded_exchange(host="::1") as url:
+        assert requests.get(f"{url}/v5/market/time", timeout=10).status_code == 200

@@ -4,6 +4,7 @@ import os
 import sqlite3
 from contextlib import closing
 
+from flash_pipeline.storage import retention
 from flash_pipeline.storage.files import replacing_folder
 from flash_pipeline.storage.retention import (
     Item,
@@ -130,3 +131,38 @@ def test_a_database_that_another_process_writes_is_left_for_the_next_time(tmp_pa
         other.execute("BEGIN EXCLUSIVE")
         monkeypatch.setattr(sqlite3, "connect", lambda file, **_: connect(file, timeout=0.01))
         assert give_back(path) == 0
+
+
+def test_a_link_goes_and_what_it_points_to_stays(tmp_path):
+    target = put(tmp_path / "elsewhere" / "r", days=90)
+    link = tmp_path / "reports" / "r"
+    link.parent.mkdir()
+    link.symlink_to(target)
+    os.utime(link, (0, 0), follow_symlinks=False)
+    (item,) = reports(tmp_path / "reports", keep=0)
+    assert carry_out([item], dry_run=False).failed == ()
+    assert (link.is_symlink(), target.exists()) == (False, True)
+
+
+def test_a_folder_that_stays_is_told_with_its_reason(tmp_path, monkeypatch):
+    put(tmp_path / "stuck", days=90)
+    put(tmp_path / "young", days=1)
+
+    def refuse(*_, **__):
+        raise PermissionError("not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("flash_pipeline.storage.retention.os.unlink", refuse)
+        pruning = carry_out(reports(tmp_path), dry_run=False)
+    assert (pruning.items, len(pruning.failed)) == ((), 1)
+    assert "not permitted" in pruning.failed[0][1]
+
+
+def test_a_dangling_link_or_a_file_that_vanished_keeps_no_other(tmp_path, monkeypatch):
+    put(tmp_path / "a.safetensors", days=8)
+    (tmp_path / "b.safetensors").symlink_to(tmp_path / "none")
+    vanished = tmp_path / "c.safetensors"
+    listed = retention._entries
+    monkeypatch.setattr(retention, "_entries", lambda folder: [*listed(folder), vanished])
+    items = old_checkpoints(tmp_path, before=NOW - 7 * DAY_MS)
+    assert [item.name for item in items] == ["a.safetensors", "b.safetensors"]

@@ -186,3 +186,17 @@ def test_memory_is_bounded_by_an_older_kind_of_container(tmp_path):
 
 def test_a_system_that_tells_nothing_is_no_error(tmp_path):
     assert available_memory(tmp_path / "none", tmp_path) is None
+
+
+@pytest.mark.parametrize("policy", ["fail", "cpu", "skip"])
+def test_a_busy_gpu_keeps_no_recipe_that_expects_none_from_the_cpu(place, policy):
+    small = dataclasses.replace(BUSY, gpu=dataclasses.replace(FREE, free=0))
+    placement = place(small, demo_recipe(), on_gpu_trouble=policy)
+    assert placement.device == torch.device("cpu")
+    assert "NVIDIA H200 has 0.00 of" in placement.trouble
+
+
+def test_what_the_kernel_caches_counts_as_free(tmp_path):
+    stat = "anon 500\ninactive_file 1000\nactive_file 300\nslab_reclaimable 100\n"
+    files = {"memory_dot_max": "4000\n", "memory_dot_current": "2500\n"}
+    assert memory(tmp_path, **files, memory_dot_stat=stat) == 2900

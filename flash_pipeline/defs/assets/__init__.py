@@ -15,8 +15,9 @@ from flash_pipeline.defs.assets import (
     reference,
     walk_forward,
 )
+from flash_pipeline.defs.cards import with_card
 
-ASSETS: Sequence[dg.AssetsDefinition] = [
+_WRITTEN: Sequence[dg.AssetsDefinition] = [
     market_data.instruments,
     market_data.klines,
     market_data.features,
@@ -35,7 +36,9 @@ ASSETS: Sequence[dg.AssetsDefinition] = [
     walk_forward.walk_forward_folds,
     walk_forward.walk_forward,
 ]
-"""Every asset of the project."""
+
+ASSETS: Sequence[dg.AssetsDefinition] = list(dg.map_asset_specs(with_card, _WRITTEN))
+"""Every asset of the project, with what the UI shows of it before it is materialized."""
 
 ON_REQUEST = (walk_forward.GROUP, audits.GROUP)
 """Groups that are materialized when someone asks for them."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from flash_pipeline.defs.assets.champion import champion
+from flash_pipeline.defs.metadata import version_links
 from flash_pipeline.defs.resources import PipelineResource
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def leak_audits(
 
     settings = pipeline.settings()
     registry = Registry(settings)
-    models = {model.version: model for model in map(registry.require, (CHAMPION, CHALLENGER))}
+    holder, challenger = map(registry.require, (CHAMPION, CHALLENGER))
+    models = {model.version: model for model in (holder, challenger)}
     found = [
         (version, each)
         for version, model in models.items()
@@ -70,6 +72,8 @@ def leak_audits(
     return dg.MaterializeResult(
         metadata={
             "versions": dg.MetadataValue.json(list(models)),
+            **version_links(registry, holder),
+            **{f"challenger/{k}": v for k, v in version_links(registry, challenger).items()},
             "passed": sum(each.passed for _, each in found),
             "not_checked": sum(not each.checked for _, each in found),
             "failed": sum(each.failed for _, each in found),

@@ -3,12 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from flash_pipeline.bybit import read_instruments
 from flash_pipeline.defs.assets.market_data import klines
 from flash_pipeline.defs.assets.model import trained_model, window_tensors
-from flash_pipeline.defs.metadata import picture, span
+from flash_pipeline.defs.config import config_of
+from flash_pipeline.defs.lineage import column_lineage
+from flash_pipeline.defs.metadata import picture, span, table, version_links
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.errors import FileDamaged
 from flash_pipeline.storage.funding import FundingStore
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
     from flash_pipeline.evaluation import Contest, Terms
     from flash_pipeline.settings import Settings
 
+_SHOWN = 20  # newest predictions in the preview
 
+
+@config_of("backtest_report")
 class CostsConfig(dg.Config):
     """What trading costs in the backtest, what bounds it, and who it is compared with."""
 
@@ -131,7 +137,11 @@ class CostsConfig(dg.Config):
 def backtest_report(
     context: dg.AssetExecutionContext, config: CostsConfig, pipeline: PipelineResource
 ) -> dg.MaterializeResult:
-    """The challenger's forecasts traded on dates it has not seen, after costs, and the report."""
+    """The challenger's forecasts traded on dates it has not seen, after costs, and the report.
+
+    Beside it, on the same dates and terms: the champion, the baselines, buy and hold. The report
+    lies below `reports/` and with the model's run in MLflow; costs are set in the launchpad.
+    """
     from flash_pipeline.evaluation import Beside, Tried, evaluate_challenger, gather_rivals
     from flash_pipeline.evaluation.fold_rows import fold_rows
     from flash_pipeline.evaluation.walk_plan import JOINED_FILE
@@ -174,11 +184,17 @@ def backtest_report(
     figures = {k: v for k, v in report.figures().items() if v is not None}
     registry.add_report(challenger, report.folder, figures, contest.made_at)
     context.log.info(f"backtest_report: {report.verdict.headline}")
+    predicted = pq.read_table(report.folder / "predictions.parquet")
     page = "artifacts/report/report.html"
     return dg.MaterializeResult(
         metadata={
             "verdict": f"{report.verdict.headline} {report.verdict.detail}",
             "equity": picture(report.png, "equity and drawdown"),
+            "dagster/row_count": predicted.num_rows,
+            "dagster/column_schema": PREDICTIONS_SCHEMA,
+            **column_lineage("backtest_report"),
+            **version_links(registry, challenger),
+            "newest": table(predicted.slice(max(0, predicted.num_rows - _SHOWN))),
             "report": dg.MetadataValue.path(report.folder / "report.html"),
             "report_in_mlflow": dg.MetadataValue.url(f"{registry.url(challenger)}/{page}"),
             "traders": _traders(contest, report),
@@ -190,6 +206,18 @@ def backtest_report(
             **{f"quality/{name}": v for name, v in contest.challenger.quality.items() if v == v},
         }
     )
+
+
+PREDICTIONS_SCHEMA = dg.TableSchema(
+    columns=[
+        dg.TableColumn("made_at", "int64", "close of the last bar seen, ms since the epoch, UTC"),
+        dg.TableColumn("symbol", "string", "instrument"),
+        dg.TableColumn("prediction", "float", "of the challenger, in the unit of its head"),
+        dg.TableColumn("label", "float", "log return over the horizon; null where unknown"),
+        dg.TableColumn("model_version", "string", "the challenger's"),
+    ]
+)
+"""Columns of a report's `predictions.parquet`."""
 
 
 def _traders(contest: "Contest", report: "Report") -> dg.TableMetadataValue:

@@ -7,10 +7,13 @@ import dagster as dg
 from pydantic import Field
 
 from flash_pipeline.defs.assets.backtest import backtest_report
-from flash_pipeline.defs.metadata import column_schema, table
+from flash_pipeline.defs.config import config_of
+from flash_pipeline.defs.lineage import column_lineage
+from flash_pipeline.defs.metadata import column_schema, table, version_links
 from flash_pipeline.defs.resources import PipelineResource
 
 
+@config_of("champion")
 class PromotionConfig(dg.Config):
     """What it takes to be promoted, and whether a person overrides it."""
 
@@ -37,11 +40,17 @@ class PromotionConfig(dg.Config):
 def champion(
     context: dg.AssetExecutionContext, config: PromotionConfig, pipeline: PipelineResource
 ) -> dg.MaterializeResult:
-    """The version that makes the forecasts; replaced only by a better one on the same dates."""
-    from flash_pipeline.evaluation import PROMOTIONS_SCHEMA, GateRules, settle_contest
+    """The version that makes the forecasts; replaced only by a better one on the same dates.
 
+    The alias `champion` of the registered model. Each decision is a row of the table `promotions`,
+    with its reason; `force` in the launchpad overrides the comparison and is recorded.
+    """
+    from flash_pipeline.evaluation import PROMOTIONS_SCHEMA, GateRules, settle_contest
+    from flash_pipeline.training.tracking import Registry
+
+    settings = pipeline.settings()
     settled = settle_contest(
-        pipeline.settings(),
+        settings,
         who=config.who or f"run {context.run.run_id}",
         decided_at=int(time.time() * 1000),
         force=config.force,
@@ -53,6 +62,7 @@ def champion(
         for each in decision.comparisons[:1]
         for name in ("difference", "lower", "p_value")
     }
+    registry = Registry(settings)
     context.log.info(f"champion: version {settled.champion}; {decision.reason}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(settled.champion),
@@ -68,6 +78,9 @@ def champion(
             ),
             "promotions": table(settled.promotions.drop_columns("figures")),
             "dagster/column_schema": column_schema(PROMOTIONS_SCHEMA),
+            **column_lineage("champion"),
+            **version_links(registry, registry.version(settled.champion)),
+            "dagster/row_count": settled.promotions.num_rows,
             "dagster/table_name": "warehouse.main.promotions",
             "challenger_loss": contest.challenger.loss,
             "champion_loss": contest.champion.loss if contest.champion is not None else "none",

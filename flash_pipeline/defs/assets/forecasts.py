@@ -1,10 +1,12 @@
 """The hourly forecasts."""
 
 import dagster as dg
+import pyarrow as pa
 
 from flash_pipeline.defs.assets.champion import champion
 from flash_pipeline.defs.assets.model import window_tensors
-from flash_pipeline.defs.metadata import column_schema, instant, picture
+from flash_pipeline.defs.lineage import column_lineage
+from flash_pipeline.defs.metadata import column_schema, instant, picture, table, version_links
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.windows import read_windows
 
@@ -18,29 +20,42 @@ from flash_pipeline.windows import read_windows
 def forecasts(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
 ) -> dg.MaterializeResult:
-    """The champion's forecast from the newest closed candle; earlier ones are scored."""
+    """The champion's forecast from the newest closed candle; earlier ones are scored.
+
+    The table `forecasts` of `warehouse.duckdb`: a row for each symbol and hour, to which the
+    realised return is added once it is known. `flash_pipeline forecast` prints the newest.
+    """
     from flash_pipeline.evaluation import FORECAST_SCHEMA, make_forecast, record_forecast
     from flash_pipeline.evaluation.figures import draw_forecast
     from flash_pipeline.storage.warehouse import open_warehouse
     from flash_pipeline.training.tracking import CHAMPION, Registry
 
     settings = pipeline.settings()
-    frame, holder = read_windows(settings.windows), Registry(settings).require(CHAMPION)
+    frame, registry = read_windows(settings.windows), Registry(settings)
+    holder = registry.require(CHAMPION)
     forecast = make_forecast(frame, holder.version, holder.bundle)
     with open_warehouse(settings.warehouse) as connection:
         record = record_forecast(connection, forecast, frame.interval)
     made_at = int(frame.made_at_N[-1])
     context.log.info(f"forecasts: {record.rows} made, {record.scored} earlier ones scored")
-    rows = [dg.TableRecord(row) for row in forecast.to_pylist()]
+    predictions = forecast["prediction"].to_pylist()
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": record.rows,
-            "dagster/column_schema": column_schema(FORECAST_SCHEMA),
+            "dagster/column_schema": column_schema(FORECAST_SCHEMA.append(_REALISED)),
+            **column_lineage("forecasts"),
+            **version_links(registry, holder),
+            "dagster/table_name": "warehouse.main.forecasts",
+            "mean_prediction": sum(predictions) / len(predictions),
             "made_at": instant(made_at),
             "scored": record.scored,
             "model_version": holder.version,
-            "forecast": dg.MetadataValue.table(rows),
+            "forecast": table(forecast),
             "chart": picture(draw_forecast(forecast, pipeline.store(settings)), "forecast"),
             "path": dg.MetadataValue.path(settings.warehouse),
         }
     )
+
+
+_REALISED = pa.field("realised", pa.float64())
+"""Column of the table that later hours fill: the log return over the horizon."""

@@ -3,7 +3,8 @@
 import dagster as dg
 
 from flash_pipeline.defs.assets.forecasts import forecasts
-from flash_pipeline.defs.metadata import column_schema, picture, table
+from flash_pipeline.defs.lineage import column_lineage
+from flash_pipeline.defs.metadata import column_schema, picture, table, version_links
 from flash_pipeline.defs.resources import PipelineResource
 
 _SHOWN = 20
@@ -20,7 +21,9 @@ def live_record(
     from flash_pipeline.training.tracking import CHAMPION, Registry
 
     settings, interval = pipeline.settings(), pipeline.resolve().interval
-    version = Registry(settings).require(CHAMPION).version
+    registry = Registry(settings)
+    holder = registry.require(CHAMPION)
+    version = holder.version
     with open_warehouse(settings.warehouse) as connection:
         record = record_live(connection, interval)
         scored = scored_forecasts(connection, interval, version)
@@ -32,6 +35,8 @@ def live_record(
         metadata={
             "dagster/row_count": record.num_rows,
             "dagster/column_schema": column_schema(LIVE_SCHEMA),
+            **column_lineage("live_record"),
+            **version_links(registry, holder),
             "dagster/table_name": "warehouse.main.live_record",
             "model_version": version,
             "recent_dates": dates,

@@ -2,19 +2,32 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from flash_pipeline.bybit import INSTRUMENT_SCHEMA, fetch_instruments, store_instruments
-from flash_pipeline.defs.metadata import column_schema, refresh_metadata, span
+from flash_pipeline.defs.lineage import column_lineage
+from flash_pipeline.defs.metadata import (
+    column_schema,
+    newest_candles,
+    no_rows,
+    note_month_rows,
+    refresh_metadata,
+    rows_by_month,
+    span,
+)
 from flash_pipeline.defs.partitions import MONTHS, require_begun, run_months
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
 from flash_pipeline.errors import UnknownSymbol
-from flash_pipeline.features import CATALOG, refresh_features
+from flash_pipeline.features import CATALOG, FEATURE_NAMES, FEATURES_TABLE, refresh_features
 from flash_pipeline.ingest import Ledger, ask_about_known, combine, refresh_klines, refuse_empty
 from flash_pipeline.market import CANDLE_SCHEMA
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.storage.warehouse import open_warehouse
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 
 @dg.asset(group_name="market_data", kinds={"bybit", "parquet"})
@@ -56,7 +69,11 @@ def instruments(
 def klines(
     context: dg.AssetExecutionContext, pipeline: PipelineResource, exchange: ExchangeResource
 ) -> dg.MaterializeResult:
-    """Closed candles of each month and symbol: what is missing is fetched, nothing twice."""
+    """Closed candles of each month and symbol: what is missing is fetched, nothing twice.
+
+    One Parquet file per symbol and month below `klines/`. The newest three candles are always read
+    again; what the exchange lacks is recorded with its cause. Backfill any months, in one run.
+    """
     settings, recipe = pipeline.settings(), pipeline.resolve()
     store = pipeline.store(settings)
     first, last = run_months(context)
@@ -77,6 +94,7 @@ def klines(
         )
     require_begun(last, refresh.now)
     refuse_empty(refresh)
+    note_month_rows(context, rows_by_month(store, recipe.data.symbols, first, last))
     if refresh.forgotten:
         context.log.warning(f"klines: {', '.join(refresh.forgotten)} counts as delisted")
     context.log.info(
@@ -87,6 +105,7 @@ def klines(
         metadata={
             "dagster/column_schema": column_schema(CANDLE_SCHEMA),
             **refresh_metadata(refresh),
+            "newest": newest_candles(store, recipe.data.symbols),
             "symbols": dg.MetadataValue.json(list(recipe.data.symbols)),
             "path": dg.MetadataValue.path(settings.klines),
         }
@@ -123,7 +142,11 @@ def _require_traded_once(
     pool="duckdb",
 )
 def features(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
-    """Log return, volatility, volume and price ratios and RSI, in DuckDB window functions."""
+    """Log return, volatility, volume and price ratios and RSI, in DuckDB window functions.
+
+    The table `features` of `warehouse.duckdb`: a row for each candle, null where a formula's window
+    is not full. Only what has changed since the last run is computed again.
+    """
     settings, recipe = pipeline.settings(), pipeline.resolve()
     store = pipeline.store(settings)
     with open_warehouse(settings.warehouse) as connection:
@@ -134,6 +157,9 @@ def features(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> d
             *run_months(context),
             sessional=[symbol for symbol, _ in settings.yahoo_tickers],
         )
+        newest = _newest_features(connection)
+        of_months = connection.execute(_MONTH_ROWS_SQL, {"symbols": list(recipe.data.symbols)})
+        note_month_rows(context, dict(of_months.fetchall()))
     context.log.info(f"features: {refresh.rows:,} rows, {refresh.rewritten:,} of them computed")
     catalog = [
         dg.TableRecord(
@@ -149,17 +175,37 @@ def features(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> d
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": refresh.rows,
-            "dagster/column_schema": _FEATURES_SCHEMA,
+            "dagster/column_schema": FEATURES_SCHEMA,
+            **column_lineage("features"),
             "dagster/table_name": "warehouse.main.features",
             "rows_computed": refresh.rewritten,
             "span": span(refresh.first_start, refresh.last_start),
             "catalog": dg.MetadataValue.table(catalog),
+            "newest": newest,
+            "nulls": sum(refresh.nulls.values()),
             "path": dg.MetadataValue.path(settings.warehouse),
         }
     )
 
 
-_FEATURES_SCHEMA = dg.TableSchema(
+def _newest_features(connection: "DuckDBPyConnection") -> dg.TableMetadataValue:
+    """Return the newest row of each symbol as a table."""
+    found = connection.sql(_NEWEST_SQL)
+    rows = [dg.TableRecord(dict(zip(found.columns, row, strict=True))) for row in found.fetchall()]
+    return dg.MetadataValue.table(rows) if rows else no_rows("symbol", *FEATURE_NAMES)
+
+
+_NEWEST_SQL = f"""
+    SELECT symbol, start_time, {", ".join(FEATURE_NAMES)} FROM {FEATURES_TABLE}
+    WHERE start_time = (SELECT max(start_time) FROM {FEATURES_TABLE}) ORDER BY symbol
+"""
+
+_MONTH_ROWS_SQL = f"""
+    SELECT strftime(make_timestamp(start_time * 1000), '%Y-%m'), count(*) FROM {FEATURES_TABLE}
+    WHERE list_contains($symbols, symbol) GROUP BY 1
+"""
+
+FEATURES_SCHEMA = dg.TableSchema(
     columns=[
         dg.TableColumn("symbol", "string", "instrument"),
         dg.TableColumn("start_time", "int64", "candle open, ms since the epoch, UTC"),
@@ -168,3 +214,4 @@ _FEATURES_SCHEMA = dg.TableSchema(
         *(dg.TableColumn(f.name, "double", f"{f.formula} [{f.unit}]") for f in CATALOG),
     ]
 )
+"""Columns of the features."""

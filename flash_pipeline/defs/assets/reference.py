@@ -1,10 +1,20 @@
 """Funding, mark price and tickers: what the forecasts do not wait for, refreshed every 8 hours."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from flash_pipeline.bybit import TICKER_SCHEMA
 from flash_pipeline.defs.assets.market_data import instruments
-from flash_pipeline.defs.metadata import column_schema, instant, refresh_metadata
+from flash_pipeline.defs.metadata import (
+    column_schema,
+    instant,
+    newest_candles,
+    no_rows,
+    note_month_rows,
+    refresh_metadata,
+    rows_by_month,
+)
 from flash_pipeline.defs.partitions import MONTHS, require_begun, run_months
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
 from flash_pipeline.ingest import (
@@ -14,7 +24,7 @@ from flash_pipeline.ingest import (
     refresh_funding,
     refresh_klines,
 )
-from flash_pipeline.market import FUNDING_SCHEMA, MARK_CANDLE_SCHEMA
+from flash_pipeline.market import FUNDING_SCHEMA, MARK_CANDLE_SCHEMA, iso_utc
 from flash_pipeline.storage.files import write_parquet
 from flash_pipeline.storage.funding import FundingStore
 
@@ -39,6 +49,7 @@ def funding(
         store = FundingStore(settings.funding)
         refresh = refresh_funding(sources.bybit, store, symbols, first, last)
     require_begun(last, refresh.now)
+    note_month_rows(context, rows_by_month(store, symbols, first, last))
     rows = sum(refresh.rows.values())
     context.log.info(f"funding: {rows:,} settlements, {refresh.files_written} files written")
     return dg.MaterializeResult(
@@ -47,10 +58,21 @@ def funding(
             "dagster/column_schema": column_schema(FUNDING_SCHEMA),
             "settlements": dg.MetadataValue.json(refresh.rows),
             "files_written": refresh.files_written,
+            "newest": _newest_funding(store, symbols),
             "exchange_clock": instant(refresh.now),
             "path": dg.MetadataValue.path(settings.funding),
         }
     )
+
+
+def _newest_funding(store: FundingStore, symbols: Sequence[str]) -> dg.TableMetadataValue:
+    """Return the newest settlement of each symbol that has one, as a table."""
+    rows = [
+        dg.TableRecord({"symbol": symbol, "settled": iso_utc(row["funding_time"]), **row})
+        for symbol in symbols
+        for row in store.read_all(symbol).to_pylist()[-1:]
+    ]
+    return dg.MetadataValue.table(rows) if rows else no_rows("symbol", *FUNDING_SCHEMA.names)
 
 
 @dg.asset(
@@ -75,6 +97,7 @@ def mark_klines(
             source, store, symbols, first, last, ledger=ledger, require_candles=False
         )
     require_begun(last, refresh.now)
+    note_month_rows(context, rows_by_month(store, symbols, first, last))
     context.log.info(
         f"mark_klines: {refresh.rows:,} candles, {refresh.files_written} files written"
     )
@@ -82,6 +105,7 @@ def mark_klines(
         metadata={
             "dagster/column_schema": column_schema(MARK_CANDLE_SCHEMA),
             **refresh_metadata(refresh),
+            "newest": newest_candles(store, symbols),
             "path": dg.MetadataValue.path(settings.mark_klines),
         }
     )

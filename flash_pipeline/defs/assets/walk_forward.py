@@ -4,14 +4,17 @@ One backfill of the job `evaluate`, or of the group `evaluation`, runs all of it
 failed is run again alone: the rest stays, and the plan keeps the windows that the folds began on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from flash_pipeline.defs.assets.model import window_tensors
-from flash_pipeline.defs.metadata import column_schema, picture
+from flash_pipeline.defs.choices import GrowthChoice
+from flash_pipeline.defs.config import config_of
+from flash_pipeline.defs.lineage import column_lineage
+from flash_pipeline.defs.metadata import column_schema, no_rows, picture
 from flash_pipeline.defs.partitions import PARTITION_TAG
 from flash_pipeline.defs.resources import PipelineResource
 
@@ -31,6 +34,7 @@ PLOTTED = ("rank_ic", "cross_sectional_ic", "icir", "hit_rate", "r2_against_zero
 """Measures that the UI plots over time, of each model."""
 
 
+@config_of("walk_forward_plan")
 class PlanConfig(dg.Config):
     """How the history is walked through, and by which models."""
 
@@ -46,9 +50,8 @@ class PlanConfig(dg.Config):
         lt=1,
         description="Share of the labelled windows before the first test range.",
     )
-    growth: str = Field(
-        default="expanding",
-        pattern="^(expanding|rolling)$",
+    growth: GrowthChoice = Field(
+        default=GrowthChoice.expanding,
         description="expanding: a fold learns from all of its past; rolling: from as much as the "
         "first fold has.",
     )
@@ -72,6 +75,7 @@ class PlanConfig(dg.Config):
     )
 
 
+@config_of("walk_forward_folds")
 class FoldConfig(dg.Config):
     """Whether a fold is run again."""
 
@@ -88,7 +92,7 @@ def walk_forward_plan(
 
     settings = pipeline.settings()
     models, left_out = default_models() if config.models is None else (config.models, {})
-    shape = config.model_dump(exclude={"models", "fresh"})
+    shape = config.model_dump(mode="json", exclude={"models", "fresh"})
     plan, story = make_plan(
         settings.walk_forward,
         settings.windows,
@@ -109,6 +113,9 @@ def walk_forward_plan(
             "snapshot": plan.snapshot,
             "recipe": plan.recipe.name,
             "models": dg.MetadataValue.json(list(plan.models)),
+            "fold_count": len(ranges),
+            "windows": len(frame.anchor_N),
+            "ranges": _table([_flat(each) for each in ranges]),
             "left_out": dg.MetadataValue.json(left_out),
             "folds": dg.MetadataValue.json(ranges),
             "config": dg.MetadataValue.json(shape),
@@ -139,10 +146,13 @@ def walk_forward_folds(
         metadata={
             "dagster/partition_row_count": session.table.num_rows,
             "dagster/column_schema": column_schema(session.table.schema.remove_metadata()),
+            **column_lineage("walk_forward_folds"),
+            "measures": _measures(session.measures),
             "story": session.story,
             "dates": dg.MetadataValue.json(dict(session.dates)),
             "snapshot": session.dates["snapshot"],
-            "seconds": dg.MetadataValue.json(dict(session.seconds)),
+            "seconds": sum(session.seconds.values()),
+            "seconds_by_model": dg.MetadataValue.json(dict(session.seconds)),
             "mlflow_run": dg.MetadataValue.url(session.url),
             **{name: value for name, value in session.measures.items() if "rank_ic" in name},
         }
@@ -187,6 +197,30 @@ def predictions_are_not_flat(pipeline: PipelineResource) -> dg.AssetCheckResult:
     )
 
 
+def _flat(fold: dict[str, Any]) -> dict[str, str]:
+    """Return a fold's number and ranges as one row of a table."""
+    return {
+        name: f"{value['from']} to {value['to']}" if isinstance(value, dict) else str(value)
+        for name, value in fold.items()
+        if not isinstance(value, dict) or {"from", "to"} <= set(value)
+    }
+
+
+def _measures(values: Mapping[str, float]) -> dg.TableMetadataValue:
+    """Return one row per model and measure; `values` has them as `<model>.<measure>`."""
+    rows = [
+        dg.TableRecord(
+            {
+                "model": name.partition(".")[0],
+                "measure": name.partition(".")[2],
+                "value": round(value, 6),
+            }
+        )
+        for name, value in values.items()
+    ]
+    return dg.MetadataValue.table(rows) if rows else no_rows("model", "measure", "value")
+
+
 def _metadata(session: "WalkSession") -> dict[str, Any]:
     from flash_pipeline.evaluation.walk_figures import model_table, scope_table
     from flash_pipeline.evaluation.walkforward import PREDICTION_SCHEMA, describe_predictions
@@ -200,6 +234,7 @@ def _metadata(session: "WalkSession") -> dict[str, Any]:
     return {
         "dagster/row_count": session.table.num_rows,
         "dagster/column_schema": column_schema(PREDICTION_SCHEMA),
+        **column_lineage("walk_forward"),
         "models": _table(model_table(session.scores)),
         "rank_ic_by_symbol_and_month": _table(scope_table(session.scores)),
         "scores": picture(session.png, "rank IC"),

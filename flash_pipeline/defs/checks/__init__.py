@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from flash_pipeline.defs.checks import evaluation, market
+from flash_pipeline.defs.checks import evaluation, freshness, market
 
 CHECKS: Sequence[dg.AssetChecksDefinition] = [
     market.klines_keep_the_contract,
@@ -14,9 +14,11 @@ CHECKS: Sequence[dg.AssetChecksDefinition] = [
     market.mark_klines_are_complete,
     market.funding_keeps_the_contract,
     market.features_match_the_candles,
+    freshness.features_are_fresh,
     market.newest_window_is_fresh,
     evaluation.champion_does_not_leak,
     evaluation.forecasts_are_unique,
+    freshness.forecasts_are_fresh,
     evaluation.live_forecasts_keep_the_backtests_promise,
     evaluation.features_have_not_drifted,
 ]

@@ -7,8 +7,8 @@ import dagster as dg
 from flash_pipeline.defs.assets.champion import champion
 from flash_pipeline.defs.assets.forecasts import forecasts
 from flash_pipeline.defs.assets.live import live_record
-from flash_pipeline.defs.checks.outcome import problems_result, warning
-from flash_pipeline.defs.metadata import table
+from flash_pipeline.defs.checks.outcome import not_checked, problems_result, warning
+from flash_pipeline.defs.metadata import no_rows, table
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.errors import NotEnoughHistory
 from flash_pipeline.storage.warehouse import open_warehouse
@@ -51,7 +51,7 @@ def live_forecasts_keep_the_backtests_promise(pipeline: PipelineResource) -> dg.
 
     check = watch_forecasts(pipeline.settings())
     if check is None:
-        return _not_checked("no forecast of the champion is scored yet")
+        return not_checked("no forecast of the champion is scored yet")
     metadata: dict[str, Any] = {"dates": check.dates}
     metadata |= {f"live/{name}": value for name, value in check.live.items() if value == value}
     for name, span in check.expected.items():
@@ -69,7 +69,7 @@ def features_have_not_drifted(pipeline: PipelineResource) -> dg.AssetCheckResult
     try:
         drifts = watch_features(pipeline.settings())
     except NotEnoughHistory as error:
-        return _not_checked(str(error))
+        return not_checked(str(error))
     known = sorted((each for each in drifts if each.psi == each.psi), key=lambda each: -each.psi)
     names = ("symbol", "feature", "psi", "usual", "verdict")
     rows = [
@@ -83,10 +83,6 @@ def features_have_not_drifted(pipeline: PipelineResource) -> dg.AssetCheckResult
             **result.metadata,
             "mean_psi": mean,
             "shifted": sum(each.verdict == "shifted" for each in known),
-            "most_drifted": dg.MetadataValue.table(rows),
+            "most_drifted": dg.MetadataValue.table(rows) if rows else no_rows(*names),
         }
     )
-
-
-def _not_checked(why: str) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(passed=True, description=f"not checked: {why}")

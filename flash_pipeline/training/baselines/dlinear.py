@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from flash_pipeline.errors import BundleMismatch
 from flash_pipeline.training.baselines.base import Baseline, Inputs, known_log_returns
 from flash_pipeline.training.baselines.tabular import TabularScaling
-from flash_pipeline.training.bundle import default_device
+from flash_pipeline.training.fallback import anywhere
 from flash_pipeline.training.runtime import fitting_threads, seeded
 from flash_pipeline.windows.blocks import WindowFrame
 from flash_pipeline.windows.split import Positions, Split
@@ -100,15 +100,20 @@ class DLinear(Baseline):
         unit_S = np.sqrt((seen_TS**2).mean(axis=0)).astype(np.float32)
         unit_S[unit_S == 0] = 1.0
         with seeded(_SEED), fitting_threads(_WIDTH):
-            weights = _fitted(frame, split, scaling, unit_S)
+            weights = anywhere(lambda device: _fitted(frame, split, scaling, unit_S, device))
         return cls(inputs, scaling, unit_S, weights)
 
     def _values(self, frame: WindowFrame, index_N: Positions) -> npt.NDArray[np.floating]:
-        model = DLinearModel(self.inputs.lookback).to(default_device())
-        model.load_state_dict(self.weights)
-        series = _Series(frame, self.unit_S, self.inputs.lookback)
-        scaled_NS = _forecast(model, series, index_N)
+        scaled_NS = anywhere(lambda device: self._scaled(frame, index_N, device))
         return self.scaling.log_returns(frame, index_N, scaled_NS.reshape(-1).astype(np.float64))
+
+    def _scaled(
+        self, frame: WindowFrame, index_N: Positions, device: torch.device
+    ) -> npt.NDArray[np.float32]:
+        model = DLinearModel(self.inputs.lookback).to(device)
+        model.load_state_dict(self.weights)
+        series = _Series(frame, self.unit_S, self.inputs.lookback, device)
+        return _forecast(model, series, index_N)
 
     def _save(self, folder: Path) -> dict[str, Any]:
         save_file(self.weights, folder / WEIGHTS_FILE)
@@ -127,9 +132,15 @@ class DLinear(Baseline):
 class _Series:
     """The scaled log returns of the panel, cut into windows by position."""
 
-    def __init__(self, frame: WindowFrame, unit_S: npt.NDArray[np.float32], lookback: int) -> None:
+    def __init__(
+        self,
+        frame: WindowFrame,
+        unit_S: npt.NDArray[np.float32],
+        lookback: int,
+        device: torch.device,
+    ) -> None:
         scaled_TS = (known_log_returns(frame) / unit_S).astype(np.float32)
-        series_TS = torch.from_numpy(scaled_TS).to(default_device())
+        series_TS = torch.from_numpy(scaled_TS).to(device)
         bars, symbols = series_TS.shape
         # Rows that follow one another bar by bar: a batch is copied window by window in one piece.
         shape = (bars - lookback + 1, lookback, symbols)
@@ -143,11 +154,14 @@ class _Series:
 
 
 def _fitted(
-    frame: WindowFrame, split: Split, scaling: TabularScaling, unit_S: npt.NDArray[np.float32]
+    frame: WindowFrame,
+    split: Split,
+    scaling: TabularScaling,
+    unit_S: npt.NDArray[np.float32],
+    device: torch.device,
 ) -> dict[str, Tensor]:
     """Return the weights of the pass with the lowest validation error."""
-    device = default_device()
-    series = _Series(frame, unit_S, frame.lookback)
+    series = _Series(frame, unit_S, frame.lookback, device)
     y_NS = torch.from_numpy(scaling.scaled_labels(frame)).to(device)
     model = DLinearModel(frame.lookback).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)

@@ -1,5 +1,6 @@
 """Experiments and the model registry in MLflow; nothing else in the project imports it."""
 
+from flash_pipeline.training.tracking.opening import open_model
 from flash_pipeline.training.tracking.registry import (
     CHALLENGER,
     CHAMPION,
@@ -19,6 +20,7 @@ __all__ = [
     "RegisteredModel",
     "Registry",
     "TrackedTraining",
+    "open_model",
     "report_predictions",
     "track_training",
 ]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from mlflow.entities import Metric
 
@@ -23,7 +22,7 @@ BASELINE_EXPERIMENT = "flash-baselines"
 NEWEST = "newest"
 """Alias of a baseline's version that was fitted or asked for last."""
 
-_CODE = Path(__file__).with_name("served_baseline.py")
+_LOADER = "flash_pipeline.training.tracking.served_baseline"
 
 
 def baseline_name(kind: str) -> str:
@@ -72,11 +71,12 @@ class TrackedBaselines:
         values = [Metric(f"{kind}.{name}", value, 0, 0) for name, value in metrics.items()]
         self.registry.client.log_batch(self.run_id, metrics=values)
         uri = log_model(
+            self.registry.client,
             self.run_id,
             baseline.save,
             name=kind,
             artifact=BASELINE_ARTIFACT,
-            code=_CODE,
+            loader=_LOADER,
             signature=baseline_signature(baseline.inputs),
             packages=("lightgbm",) if kind == Boosting.kind else (),
         )

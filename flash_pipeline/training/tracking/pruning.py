@@ -9,7 +9,7 @@ The store of a server cannot be reached this way. There, runs and models are mar
 gc`, called beside the server, frees the disk.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.retention import Item, tree_size
+from flash_pipeline.training.tracking.baselines import BASELINE_EXPERIMENT, baseline_name
 from flash_pipeline.training.tracking.registry import MODEL_NAME, RIVAL_TAG, Registry
 from flash_pipeline.training.tracking.store import EXPERIMENT, quiet_mlflow
+from flash_pipeline.training.tracking.walks import WALK_FORWARDS
 
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 _PAGE = 500
@@ -41,6 +43,9 @@ def old_models(
     protected: Collection[str] = (),
 ) -> list[Item]:
     """Return the versions, models and runs that can go, each kind oldest first.
+
+    Of the model, of each baseline, and of the walk-forwards, which register none. Of a baseline
+    `keep` counts alone, as does its alias: an older one is fitted again where it is asked for.
 
     A version stays that has an alias, or is among the newest, or was made late enough, or was the
     champion shortly before: along the `rival` tags, from whatever has an alias. A run stays that
@@ -65,61 +70,73 @@ def old_models(
     parts = urlsplit(settings.tracking_uri)
     if parts.scheme == "sqlite" and not Path(parts.path.removeprefix("/")).is_file():
         return []
-    registry = Registry(settings)
+    client = Registry(settings).client
     with quiet_mlflow():
-        return list(
-            _Plan(registry.client, champions).items(keep, models_before, runs_before, protected)
+        plans = (
+            _Plan(client, EXPERIMENT, [MODEL_NAME], champions, protected),
+            _Plan(client, BASELINE_EXPERIMENT, _baseline_names(client), 0, ()),
+            _Plan(client, WALK_FORWARDS, [], 0, ()),
         )
+        return [item for plan in plans for item in plan.items(keep, models_before, runs_before)]
 
 
 class _Plan:
-    """The versions, models and runs of the project's experiment."""
+    """The versions, models and runs of one of the project's experiments."""
 
-    def __init__(self, client: MlflowClient, champions: int) -> None:
-        self._client, self._champions = client, champions
-        self._versions = {str(each.version): each for each in _versions(client)}
-        found = client.get_experiment_by_name(EXPERIMENT)
+    def __init__(
+        self,
+        client: MlflowClient,
+        experiment: str,
+        names: Sequence[str],
+        champions: int,
+        protected: Collection[str],
+    ) -> None:
+        self._client, self._names = client, names
+        self._champions, self._protected = champions, protected
+        self._versions = {name: _versions(client, name) for name in names}
+        found = client.get_experiment_by_name(experiment)
         self._experiment = None if found is None else str(found.experiment_id)
 
-    def items(
-        self, keep: int, models_before: int, runs_before: int, protected: Collection[str]
-    ) -> Iterator[Item]:
-        kept = self._needed(protected) | self._newest(keep)
-        old = [
-            each
-            for number, each in self._versions.items()
-            if number not in kept and each.creation_timestamp < models_before
-        ]
-        gone = {str(each.version) for each in old}
-        left = [each for number, each in self._versions.items() if number not in gone]
-        for version in sorted(old, key=lambda each: int(each.version)):
-            yield self._version_item(version)
+    def items(self, keep: int, models_before: int, runs_before: int) -> Iterator[Item]:
+        left: list[Any] = []
+        registered: set[str] = set()
+        for name, versions in self._versions.items():
+            newest = sorted(versions, key=int, reverse=True)[:keep]
+            kept = self._needed(name) | set(newest)
+            for number in sorted(versions, key=int):
+                version = versions[number]
+                registered.add(_model_id(version))
+                if number in kept or version.creation_timestamp >= models_before:
+                    left.append(version)
+                else:
+                    yield self._version_item(name, version)
         if self._experiment is None:
             return
-        registered = {_model_id(each) for each in self._versions.values()}
         yield from self._orphans(registered, models_before)
         yield from self._runs({str(each.run_id) for each in left}, runs_before)
 
-    def _needed(self, protected: Collection[str]) -> set[str]:
+    def _needed(self, name: str) -> set[str]:
         """Return the versions with an alias, the champions before them, and the protected ones."""
         aliases: Mapping[str, str] = {}
         with _absent_allowed():
-            aliases = self._client.get_registered_model(MODEL_NAME).aliases
-        needed = set(protected)
+            aliases = self._client.get_registered_model(name).aliases
+        needed = set(self._protected)
         for number in map(str, aliases.values()):
-            needed.add(number)
-            for _ in range(1 + self._champions):  # a challenger's rival is the champion itself
-                tags: Mapping[str, str] = getattr(self._versions.get(number), "tags", {})
-                number = tags.get(RIVAL_TAG, "")
-                if not number or number in needed:
-                    break
-                needed.add(number)
+            needed.update(self._chain(name, number))
         return needed
 
-    def _newest(self, keep: int) -> set[str]:
-        return set(sorted(self._versions, key=int, reverse=True)[:keep])
+    def _chain(self, name: str, number: str) -> list[str]:
+        """Return a version and those before it, along the `rival` tags."""
+        chain = [number]
+        for _ in range(1 + self._champions):  # a challenger's rival is the champion itself
+            tags: Mapping[str, str] = getattr(self._versions[name].get(chain[-1]), "tags", {})
+            rival = tags.get(RIVAL_TAG, "")
+            if not rival or rival in chain:
+                break
+            chain.append(rival)
+        return chain
 
-    def _version_item(self, version: Any) -> Item:  # noqa: ANN401  (MLflow's own, untyped)
+    def _version_item(self, name: str, version: Any) -> Item:  # noqa: ANN401  (MLflow's own, untyped)
         client, model_id, number = self._client, _model_id(version), str(version.version)
 
         def remove() -> None:
@@ -127,14 +144,15 @@ class _Plan:
                 # MLflow keeps a deleted version's tags, which are most of its rows.
                 for tag in version.tags:
                     with _absent_allowed():
-                        client.delete_model_version_tag(MODEL_NAME, number, tag)
+                        client.delete_model_version_tag(name, number, tag)
                 with _absent_allowed():
-                    client.delete_model_version(MODEL_NAME, number)
+                    client.delete_model_version(name, number)
                 if model_id:
                     _remove_model(client, model_id)
 
         size = _model_size(client, model_id)
-        return Item("model version", number, size, version.creation_timestamp, remove)
+        told = number if name == MODEL_NAME else f"{name}/{number}"
+        return Item("model version", told, size, version.creation_timestamp, remove)
 
     def _orphans(self, registered: set[str], before: int) -> Iterator[Item]:
         """Yield logged models of no version: a process was killed between the two."""
@@ -226,14 +244,21 @@ class _absent_allowed(suppress):
         return super().__exit__(kind, error, traceback)
 
 
-def _versions(client: MlflowClient) -> Iterator[Any]:
+def _baseline_names(client: MlflowClient) -> list[str]:
+    prefix = baseline_name("")
+    found = client.search_registered_models(f"name LIKE '{prefix}%'", max_results=_PAGE)
+    return [str(each.name) for each in found]
+
+
+def _versions(client: MlflowClient, name: str) -> dict[str, Any]:
+    """Return the versions of a registered model by their number."""
+    found: dict[str, Any] = {}
     token: str | None = None
     while token != "":
-        page = client.search_model_versions(
-            f"name = '{MODEL_NAME}'", max_results=_PAGE, page_token=token
-        )
-        yield from page
+        page = client.search_model_versions(f"name = '{name}'", max_results=_PAGE, page_token=token)
+        found |= {str(each.version): each for each in page}
         token = page.token or ""
+    return found
 
 
 def _logged_models(client: MlflowClient, experiment: str) -> Iterator[Any]:
@@ -245,11 +270,17 @@ def _logged_models(client: MlflowClient, experiment: str) -> Iterator[Any]:
 
 
 def _runs(client: MlflowClient, experiment: str) -> Iterator[Any]:
-    """Yield the runs of an experiment, those that are marked as deleted too."""
+    """Yield the runs of an experiment, those marked as deleted too where they can be removed.
+
+    On a server a mark is all there is, and its date is what `mlflow gc --older-than` goes by: a run
+    that is marked is left alone.
+    """
+    removable = _hard_deleting_store(client) is not None
+    view = ViewType.ALL if removable else ViewType.ACTIVE_ONLY
     token: str | None = None
     while token != "":
         page = client.search_runs(
-            [experiment], run_view_type=ViewType.ALL, max_results=_PAGE, page_token=token
+            [experiment], run_view_type=view, max_results=_PAGE, page_token=token
         )
         yield from page
         token = page.token or ""

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,13 +13,15 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from flash_pipeline.errors import BundleMismatch, ModelNotRegistered
 from flash_pipeline.settings import Settings, redacted
 from flash_pipeline.training.bundle import ModelBundle, UnreadableBundle
 from flash_pipeline.training.recipes import Recipe
 from flash_pipeline.training.state import Epoch
-from flash_pipeline.training.tracking.served import BUNDLE_ARTIFACT
+from flash_pipeline.training.tracking.opening import stored_folder
+from flash_pipeline.training.tracking.served import ARTIFACTS, BUNDLE_ARTIFACT
 from flash_pipeline.training.tracking.store import connect
 
 MODEL_NAME = "flash-attention-trader"
@@ -41,6 +44,9 @@ RECIPE_FILE = "recipe.json"
 
 FINGERPRINT_TAG = "fingerprint"
 """Tag of a version: hash of the recipe and the data it was trained on."""
+
+_LOGGED = "models:/"
+_DESCRIPTION = "Versions of flash_pipeline; each has a card of its own."
 
 # MLflow answers a missing alias with the first code and a missing model with the second.
 _ABSENT = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"}
@@ -70,9 +76,14 @@ class RegisteredModel:
         return ModelBundle.load(self.artifact(BUNDLE_ARTIFACT))
 
     def artifact(self, name: str) -> Path:
-        """Return the folder of one of the model's artifacts, brought here where it is not."""
-        folder = mlflow.artifacts.download_artifacts(artifact_uri=self.uri)
-        return Path(folder) / "artifacts" / name
+        """Return the folder of one of the model's artifacts, brought here where it is not.
+
+        Raises
+        ------
+        BundleMismatch
+            If the model's files are gone.
+        """
+        return stored_folder(self.uri) / ARTIFACTS / name
 
     @cached_property
     def opened(self) -> ModelBundle | UnreadableBundle:
@@ -219,18 +230,29 @@ class Registry:
         ]
 
     def register(
-        self, model_uri: str, run_id: str, tags: Mapping[str, str], alias: str = CHALLENGER
+        self,
+        model_uri: str,
+        run_id: str,
+        tags: Mapping[str, str],
+        alias: str = CHALLENGER,
+        *,
+        description: str | None = None,
     ) -> RegisteredModel:
-        """Make a logged model a version, with all its tags at once, and give it the alias."""
+        """Make a logged model a version, with tags and card at once, and give it the alias."""
         try:
             self.client.get_registered_model(self.name)
         except MlflowException as error:
             if error.error_code not in _ABSENT:
                 raise
-            self.client.create_registered_model(self.name)
+            self.client.create_registered_model(self.name, description=_DESCRIPTION)
         made = self.client.create_model_version(
-            self.name, model_uri, run_id=run_id, tags=dict(tags)
+            self.name, model_uri, run_id=run_id, tags=dict(tags), description=description
         )
+        if model_uri.startswith(_LOGGED):
+            version = {"name": self.name, "version": made.version}
+            self.client.set_logged_model_tags(
+                model_uri.removeprefix(_LOGGED), {MLFLOW_MODEL_VERSIONS: json.dumps([version])}
+            )
         self.point(alias, str(made.version))
         return RegisteredModel(str(made.version), run_id, dict(tags), self.name)
 

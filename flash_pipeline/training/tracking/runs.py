@@ -11,30 +11,36 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunStatus, RunTag
-from mlflow.models import ModelSignature
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
+from mlflow.models import Model, ModelSignature
 
-from flash_pipeline.settings import Settings
+from flash_pipeline.market import iso_utc
+from flash_pipeline.settings import Settings, redacted
 from flash_pipeline.training.figures import loss_curve
 from flash_pipeline.training.recipes import Recipe
 from flash_pipeline.training.state import Epoch
+from flash_pipeline.training.tracking import flavor
+from flash_pipeline.training.tracking.card import model_card
+from flash_pipeline.training.tracking.examples import example_candles
+from flash_pipeline.training.tracking.monitor import system_metrics
 from flash_pipeline.training.tracking.registry import (
     FINGERPRINT_TAG,
     RECIPE_FILE,
     RegisteredModel,
     Registry,
 )
-from flash_pipeline.training.tracking.served import BUNDLE_ARTIFACT, signature
+from flash_pipeline.training.tracking.served import BUNDLE_ARTIFACT, expected_inputs, signature
 from flash_pipeline.training.tracking.store import experiment_id, quiet_mlflow
 from flash_pipeline.training.trainer import Training
+from flash_pipeline.windows.blocks import WindowFrame
+from flash_pipeline.windows.split import Split
 
 HOME_TAG = "home"
 """Tag of a run: the home that it works on."""
 
-_PINNED = ("flash-pipeline", "mlflow", "numpy", "safetensors", "torch")
-_SERVED_MODEL = Path(__file__).with_name("served_model.py")
+_DIGEST_LENGTH = 36  # MLflow takes no more
+_LOADER = "flash_pipeline.training.tracking.served_model"
 
 
 @dataclass
@@ -61,6 +67,33 @@ class TrackedTraining:
             self.run_id, metrics=[Metric(k, v, now, epoch.number) for k, v in values.items()]
         )
 
+    def log_data(self, frame: WindowFrame, split: Split) -> None:
+        """Log the windows as the run's dataset: snapshot, span and what they are made of."""
+        described = {
+            "snapshot": frame.snapshot,
+            "synthetic": frame.synthetic,
+            "symbols": list(frame.symbols),
+            "features": list(frame.features),
+            "interval": frame.interval.value,
+            "lookback": frame.lookback,
+            "horizon": frame.horizon,
+            "windows": len(frame.anchor_N),
+            "from": iso_utc(int(frame.anchor_N[0])),
+            "to": iso_utc(int(frame.anchor_N[-1])),
+            "training windows": len(split.train_N),
+            "validation windows": len(split.validation_N),
+            "test windows": len(split.test_N),
+        }
+        dataset = Dataset(
+            name="windows",
+            digest=frame.snapshot[:_DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"uri": self.registry.settings.windows.as_uri()}),
+            profile=json.dumps(described),
+        )
+        tags = [InputTag("mlflow.data.context", "training")]
+        self.registry.client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
+
     def register(self, training: Training) -> RegisteredModel:
         """Log the model and its figures, register the version and make it the challenger.
 
@@ -84,28 +117,36 @@ class TrackedTraining:
             (Path(folder) / "loss.png").write_bytes(picture)
             client.log_artifacts(self.run_id, folder)
         model_uri = log_model(
+            client,
             self.run_id,
             training.bundle.save,
             name="model",
             artifact=BUNDLE_ARTIFACT,
-            code=_SERVED_MODEL,
-            signature=signature(training.bundle),
+            loader=_LOADER,
+            signature=signature(),
+            example=example_candles(training.bundle),
+            metadata={"inputs": expected_inputs(training.bundle)},
         )
         tags = {**self.tags, **facts}
-        return self.registry.register(model_uri, self.run_id, tags)
+        return self.registry.register(
+            model_uri, self.run_id, tags, description=model_card(self.registry.name, training)
+        )
 
 
 def log_model(
+    client: MlflowClient,
     run_id: str,
     save: Callable[[Path], None],
     *,
     name: str,
     artifact: str,
-    code: Path,
+    loader: str,
     signature: ModelSignature,
     packages: Sequence[str] = (),
+    example: Any = None,  # noqa: ANN401  (MLflow's own, untyped)
+    metadata: Mapping[str, str] | None = None,
 ) -> str:
-    """Log a model to a run, without a pickle: its files, and the few lines of code that load them.
+    """Log a model to a run, without a pickle: see `flavor`.
 
     Parameters
     ----------
@@ -115,28 +156,39 @@ def log_model(
         Name among the run's models.
     artifact : str
         Name of the folder among the model's artifacts.
-    code : Path
-        File that MLflow runs when it loads the model.
+    loader : str
+        Module of this package that opens it.
     packages : sequence of str
         Further packages that it needs.
+    example : DataFrame or tuple of it and parameters, or None
+        An input that it takes.
+    metadata : mapping or None
+        Words for `model.metadata.metadata`.
 
     Returns
     -------
     str
         Address to register.
     """
-    with TemporaryDirectory() as folder, quiet_mlflow():
-        stored = Path(folder) / artifact  # MLflow keeps the folder's own name
-        stored.mkdir()
-        save(stored)
-        with mlflow.start_run(run_id=run_id):
-            info = mlflow.pyfunc.log_model(
-                name=name,
-                python_model=str(code),
-                artifacts={artifact: str(stored)},
-                signature=signature,
-                pip_requirements=[f"{p}=={package_version(p)}" for p in (*_PINNED, *packages)],
-            )
+    with quiet_mlflow():
+        run = client.get_run(run_id)
+        made = client.create_logged_model(
+            run.info.experiment_id, name, source_run_id=run_id, params=run.data.params
+        )
+        info = Model.log(
+            None,
+            flavor,
+            model_id=made.model_id,
+            run_id=run_id,
+            metadata=dict(metadata or {}),
+            save=save,
+            artifact=artifact,
+            loader=loader,
+            model_signature=signature,
+            packages=packages,
+            example=example,
+            validate_serving_input=False,
+        )
     return str(info.model_uri)
 
 
@@ -164,7 +216,7 @@ def track_training(
     run_id = run.info.run_id
     client.log_batch(run_id, params=flat_params(recipe.to_dict()))
     client.log_dict(run_id, recipe.to_dict(), RECIPE_FILE)
-    with ended(client, run_id):
+    with ended(client, run_id), system_metrics(run_id):
         yield TrackedTraining(registry, run_id, all_tags)
 
 
@@ -174,7 +226,7 @@ def ended(client: MlflowClient, run_id: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:5000])
+        client.set_tag(run_id, "error", redacted(f"{type(error).__name__}: {error}")[:5000])
         client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
         raise
     client.set_terminated(run_id)

@@ -1,22 +1,35 @@
-"""The registered models as MLflow serves them: windows in, predictions out."""
+"""The registered models as MLflow serves them: candles or windows in, a table of forecasts out."""
 
+import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from mlflow.models import ModelSignature
-from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from flash_pipeline.training.baselines import Inputs, load_baseline
+from flash_pipeline.errors import DataError, InvalidInput
+from flash_pipeline.training.baselines import Baseline, Inputs, load_baseline
 from flash_pipeline.training.baselines.raw import frame_of
 from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.given_candles import (
+    MAX_AGE_BARS,
+    expected_candles,
+    newest_window,
+)
 from flash_pipeline.training.predictor import Predictor
+from flash_pipeline.training.scaler import Floats
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow warns of its own type hints when it is imported
     from mlflow.pyfunc.model import PythonModel
+
+ARTIFACTS = "artifacts"
+"""Folder of a stored model that holds the folder of its own files."""
 
 BUNDLE_ARTIFACT = "bundle"
 """Name of the bundle's folder among the model's artifacts."""
@@ -25,48 +38,127 @@ BASELINE_ARTIFACT = "baseline"
 """Name of the folder of a baseline's files."""
 
 MADE_AT = "made_at"
-"""Parameter of a served baseline."""
+"""Parameter: when each window was made."""
+
+_NOW = -1
+
+_PARAMS = (
+    ParamSpec("as_of", DataType.long, _NOW),
+    ParamSpec("max_age_bars", DataType.long, MAX_AGE_BARS),
+    ParamSpec(MADE_AT, DataType.long, [], shape=(-1,)),
+    ParamSpec("symbols", DataType.string, [], shape=(-1,)),
+    ParamSpec("features", DataType.string, [], shape=(-1,)),
+)
+
+_COLUMNS = (
+    ColSpec(DataType.string, "symbol"),
+    ColSpec(DataType.long, "made_at"),
+    ColSpec(DataType.long, "horizon"),
+    ColSpec(DataType.double, "prediction"),
+    ColSpec(DataType.double, "lower"),
+    ColSpec(DataType.double, "upper"),
+)
 
 
-class ServedModel(PythonModel):
-    """Predicts from windows of unscaled features.
+class Forecaster:
+    """Predicts from candles as the exchange sends them, or from windows of unscaled features.
 
-    MLflow stores the few lines of `served_model.py`, which make one of these, and the bundle:
-    weights in safetensors and a JSON, no pickle. The code is this installed package.
+    It is what `mlflow.pyfunc.load_model` wraps. MLflow stores the bundle, weights in safetensors
+    and a JSON, no pickle. The code is this installed package.
     """
 
-    def load_context(self, context: Any) -> None:  # noqa: ANN401  (MLflow's own, untyped)
-        """Read the bundle and put the model on a GPU where there is one."""
-        bundle = ModelBundle.load(Path(context.artifacts[BUNDLE_ARTIFACT]))
+    def __init__(self, bundle: ModelBundle) -> None:
         self._predictor = Predictor(bundle)
 
     def predict(
         self,
-        context: Any,  # noqa: ANN401, ARG002  (MLflow's own, untyped; the bundle is loaded already)
-        model_input: np.ndarray,  # bare: MLflow warns of any hint that it derives no schema from
-        params: dict[str, Any] | None = None,  # noqa: ARG002  (the signature has none)
-    ) -> npt.NDArray[np.float32]:
-        """Return predictions [n, symbols] for windows [n, lookback, symbols * features].
+        model_input: Any,  # noqa: ANN401  (checked here: MLflow's schemas know one kind each)
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Return a row for each symbol, of an array for each window and symbol.
 
-        Those of a quantile head are its medians.
+        Parameters
+        ----------
+        model_input : DataFrame or array [n, lookback, symbols * features]
+            Candles (see `newest_window`), or unscaled features, NaN where unknown.
+        params : dict
+            Of candles: `as_of`, the present instant, ms since the epoch (by default this
+            machine's), and `max_age_bars`. Of an array: `made_at`, the close of each window's
+            last bar, ms since the epoch; `symbols` and `features`, the order of its last axis,
+            which is compared with the model's.
+
+        Returns
+        -------
+        pd.DataFrame
+            `symbol, made_at, horizon, prediction, lower, upper`; of an array `window` before
+            them, counted from 0, and `made_at` null where it is not given. The bounds are those
+            of `Predictor.bounds`.
+
+        Raises
+        ------
+        InvalidInput
+            If the input cannot be used; the message says why and what is expected.
         """
-        return self._predictor.predict(np.asarray(model_input, dtype=np.float32))
+        bundle, options = self._predictor.bundle, params or {}
+        try:
+            if isinstance(model_input, pd.DataFrame):
+                return self._of_candles(model_input, options)
+            return self._of_windows(model_input, options)
+        except (InvalidInput, DataError) as error:
+            raise InvalidInput(f"{error}. Expected: {expected_inputs(bundle)}") from error
+
+    def _of_candles(self, candles: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
+        given = params.get("as_of", _NOW)
+        as_of = int(time.time() * 1000) if given == _NOW else int(given)
+        x_LI, made_at = newest_window(
+            candles, self._predictor.bundle, as_of, int(params.get("max_age_bars", MAX_AGE_BARS))
+        )
+        return self._table(x_LI[None], [made_at]).drop(columns="window")
+
+    def _of_windows(self, windows: Any, params: Mapping[str, Any]) -> pd.DataFrame:  # noqa: ANN401
+        bundle = self._predictor.bundle
+        x_NLI = _floats(windows)
+        expected = (bundle.lookback, bundle.config.input_dim)
+        if x_NLI.ndim != 3 or x_NLI.shape[1:] != expected:
+            raise InvalidInput(f"an array of shape {x_NLI.shape}")
+        for name, own in (("symbols", bundle.symbols), ("features", bundle.feature_names)):
+            given = tuple(params.get(name, ()))
+            if given and given != own:
+                raise InvalidInput(f"{name} in the order {', '.join(given)}")
+        made_at_N = list(params.get(MADE_AT, ())) or [None] * len(x_NLI)
+        if len(made_at_N) != len(x_NLI):
+            raise InvalidInput(f"{len(made_at_N)} values of made_at for {len(x_NLI)} windows")
+        return self._table(x_NLI, made_at_N)
+
+    def _table(self, x_NLI: Floats, made_at_N: list[Any]) -> pd.DataFrame:
+        bundle, count = self._predictor.bundle, len(self._predictor.bundle.symbols)
+        told = self._predictor.predict_windows(x_NLI)
+        lower_NS, upper_NS = self._predictor.bounds(told, self._predictor.sigma(x_NLI[:, -1]))
+        return pd.DataFrame(
+            {
+                "window": np.repeat(np.arange(len(x_NLI)), count),
+                "symbol": list(bundle.symbols) * len(x_NLI),
+                "made_at": pd.array(made_at_N, dtype="Int64").repeat(count),
+                "horizon": bundle.horizon,
+                "prediction": told.value_NS.ravel(),
+                "lower": lower_NS.ravel(),
+                "upper": upper_NS.ravel(),
+            }
+        )
 
 
-class ServedBaseline(PythonModel):
+class BaselineForecaster:
     """Predicts from windows of unscaled features, as the model does that a baseline stands beside.
 
-    MLflow stores the few lines of `served_baseline.py`, and the baseline's own files, no pickle.
+    MLflow stores the baseline's own files, no pickle. The code is this installed package.
     """
 
-    def load_context(self, context: Any) -> None:  # noqa: ANN401  (MLflow's own, untyped)
-        """Read the baseline."""
-        self._baseline = load_baseline(Path(context.artifacts[BASELINE_ARTIFACT]))
+    def __init__(self, baseline: Baseline) -> None:
+        self._baseline = baseline
 
     def predict(
         self,
-        context: Any,  # noqa: ANN401, ARG002  (MLflow's own, untyped; the files are read already)
-        model_input: np.ndarray,  # bare: MLflow warns of any hint that it derives no schema from
+        model_input: Any,  # noqa: ANN401  (MLflow's own, untyped)
         params: dict[str, Any] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return predictions [n, symbols] for windows [n, lookback, symbols * features].
@@ -90,20 +182,72 @@ class ServedBaseline(PythonModel):
         return self._baseline.predict(frame, index_N).value_NS
 
 
-def signature(bundle: ModelBundle) -> ModelSignature:
-    """Return the tensor signature: float32 (-1, lookback, symbols * features) to (-1, symbols)."""
-    return _signature(bundle.lookback, len(bundle.symbols), len(bundle.feature_names))
+class ServedModel(PythonModel):
+    """`Forecaster` for versions that were stored with a few lines of code, which make one of these.
+
+    They take arrays alone: their stored signature is that of a tensor.
+    """
+
+    def load_context(self, context: Any) -> None:  # noqa: ANN401  (MLflow's own, untyped)
+        """Read the bundle and put the model on a GPU where there is one."""
+        self._opened = Forecaster(ModelBundle.load(Path(context.artifacts[BUNDLE_ARTIFACT])))
+
+    def predict(
+        self,
+        context: Any,  # noqa: ANN401, ARG002  (MLflow's own, untyped; the bundle is loaded already)
+        model_input: np.ndarray,  # bare: MLflow warns of any hint that it derives no schema from
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Return forecasts: see `Forecaster.predict`."""
+        return self._opened.predict(model_input, params)
+
+
+class ServedBaseline(PythonModel):
+    """`BaselineForecaster` for versions that were stored with a few lines of code."""
+
+    def load_context(self, context: Any) -> None:  # noqa: ANN401  (MLflow's own, untyped)
+        """Read the baseline."""
+        self._opened = BaselineForecaster(load_baseline(Path(context.artifacts[BASELINE_ARTIFACT])))
+
+    def predict(
+        self,
+        context: Any,  # noqa: ANN401, ARG002  (MLflow's own, untyped; the files are read already)
+        model_input: np.ndarray,  # bare: MLflow warns of any hint that it derives no schema from
+        params: dict[str, Any] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Return predictions: see `BaselineForecaster.predict`."""
+        return self._opened.predict(model_input, params)
+
+
+def expected_inputs(bundle: ModelBundle) -> str:
+    """Return in words what a served model takes: the signature that its refusals state."""
+    return (
+        f"{expected_candles(bundle)}; or an array of floats (n, {bundle.lookback}, "
+        f"{bundle.config.input_dim}) of unscaled features, NaN where unknown, whose last axis is "
+        f"{', '.join(bundle.symbols)}, each with {', '.join(bundle.feature_names)}"
+    )
+
+
+def signature() -> ModelSignature:
+    """Return the signature of the model: the columns of its answer, and its parameters.
+
+    Its input is checked by `Forecaster`: an MLflow schema is one of columns or one of a tensor,
+    and the model takes both.
+    """
+    return ModelSignature(outputs=Schema(list(_COLUMNS)), params=ParamSchema(list(_PARAMS)))
 
 
 def baseline_signature(inputs: Inputs) -> ModelSignature:
-    """Return that of the model beside it, with `made_at` as a parameter."""
-    made_at = ParamSpec(MADE_AT, DataType.long, [], shape=(-1,))
-    tensors = _signature(inputs.lookback, len(inputs.symbols), len(inputs.features))
-    return ModelSignature(tensors.inputs, tensors.outputs, ParamSchema([made_at]))
-
-
-def _signature(lookback: int, symbols: int, features: int) -> ModelSignature:
+    """Return that of a baseline: float32 (-1, lookback, symbols * features) to (-1, symbols)."""
     dtype = np.dtype(np.float32)
-    windows = TensorSpec(dtype, (-1, lookback, symbols * features))
-    predictions = TensorSpec(dtype, (-1, symbols))
-    return ModelSignature(inputs=Schema([windows]), outputs=Schema([predictions]))
+    windows = TensorSpec(dtype, (-1, inputs.lookback, len(inputs.symbols) * len(inputs.features)))
+    predictions = TensorSpec(dtype, (-1, len(inputs.symbols)))
+    made_at = ParamSpec(MADE_AT, DataType.long, [], shape=(-1,))
+    return ModelSignature(Schema([windows]), Schema([predictions]), ParamSchema([made_at]))
+
+
+def _floats(windows: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401  (whatever a caller gives)
+    found = np.asarray(windows)
+    if found.dtype.kind not in "fiu":
+        raise InvalidInput(f"an array of {found.dtype}")
+    return found.astype(np.float32, copy=False)

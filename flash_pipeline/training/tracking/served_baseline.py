@@ -1,7 +1,10 @@
-"""What MLflow stores as a baseline's code and runs when it loads the baseline."""
+"""What MLflow calls to open a registered baseline."""
 
-from mlflow.models import set_model
+from pathlib import Path
 
-from flash_pipeline.training.tracking.served import ServedBaseline
+from flash_pipeline.training.baselines import load_baseline
+from flash_pipeline.training.tracking.served import BaselineForecaster
 
-set_model(ServedBaseline())
+
+def _load_pyfunc(folder: str) -> BaselineForecaster:
+    return BaselineForecaster(load_baseline(Path(folder)))

@@ -1,7 +1,10 @@
-"""What MLflow stores as the model's code and runs when it loads the model."""
+"""What MLflow calls to open the registered model."""
 
-from mlflow.models import set_model
+from pathlib import Path
 
-from flash_pipeline.training.tracking.served import ServedModel
+from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.tracking.served import Forecaster
 
-set_model(ServedModel())
+
+def _load_pyfunc(folder: str) -> Forecaster:
+    return Forecaster(ModelBundle.load(Path(folder)))

@@ -11,12 +11,16 @@ from urllib.parse import urlsplit
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from flash_pipeline.errors import TrackingUnreachable
 from flash_pipeline.settings import Settings, redacted
 
 EXPERIMENT = "flash-attention-trader"
 """Name of the experiment that trainings and their reports are logged to."""
+
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag by which the UI shows trainings and not the pages of language models."""
 
 _REMOTE = {"http", "https"}
 _DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}
@@ -56,7 +60,7 @@ def connect(settings: Settings) -> MlflowClient:
         with quiet_mlflow():
             client = MlflowClient(uri, uri)
             client.search_experiments(max_results=1)
-    except (MlflowException, ImportError, OSError, sqlite3.Error) as error:
+    except (MlflowException, ImportError, OSError, sqlite3.Error, SQLAlchemyError) as error:
         reason = redacted(str(error).splitlines()[0])
         raise TrackingUnreachable(
             f"MLFLOW_TRACKING_URI={redacted(uri)!r} does not answer: {reason}"
@@ -74,7 +78,7 @@ def experiment_id(client: MlflowClient, settings: Settings, name: str = EXPERIME
         return str(found.experiment_id)
     local = urlsplit(settings.tracking_uri).scheme not in _REMOTE
     location = settings.mlflow_artifacts.as_uri() if local else None
-    return str(client.create_experiment(name, artifact_location=location))
+    return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
 
 
 class quiet_mlflow(warnings.catch_warnings):

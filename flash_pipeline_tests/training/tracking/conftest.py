@@ -54,6 +54,7 @@ def tracked_model(tracked_home, empty_store, frame, split, make_recipe):
     """Return the registered version of one tracked training of three epochs."""
     shared = Registry(Settings(home=tracked_home))
     with track_training(shared, make_recipe(), frame.snapshot, {"dagster_run": "abc"}) as run:
+        run.log_data(frame, split)
         training = train(frame, split, make_recipe(), device=CPU, on_epoch=run.log_epoch)
         return run.register(training)
 

@@ -11,8 +11,10 @@ from flash_pipeline.settings import Settings
 from flash_pipeline.storage.retention import carry_out
 from flash_pipeline.training.tracking import CHALLENGER, CHAMPION, MODEL_NAME, RIVAL_TAG
 from flash_pipeline.training.tracking import pruning as module
+from flash_pipeline.training.tracking.baselines import BASELINE_EXPERIMENT, NEWEST, baseline_name
 from flash_pipeline.training.tracking.pruning import old_models
 from flash_pipeline.training.tracking.store import experiment_id, quiet_mlflow
+from flash_pipeline.training.tracking.walks import WALK_FORWARDS
 
 LATER = 10_000
 
@@ -186,3 +188,61 @@ def test_a_home_without_models_stays_without(registry, tmp_path):
     nothing = Settings(home=tmp_path / "new")
     assert old_models(nothing, keep=1, champions=1, models_before=0, runs_before=0) == []
     assert not nothing.home.exists()
+
+
+def test_old_baselines_go_with_their_runs_and_the_newest_of_each_stays(registry):
+    client = registry.client
+    experiment = experiment_id(client, registry.settings, BASELINE_EXPERIMENT)
+    runs = []
+    for _ in range(3):
+        run = client.create_run(experiment)
+        for kind in ("zero", "ridge"):
+            with quiet_mlflow():
+                model = client.create_logged_model(
+                    experiment, name=kind, source_run_id=run.info.run_id
+                )
+            named = registry.named(baseline_name(kind))
+            named.register(model.model_uri, run.info.run_id, {"a": "b"}, NEWEST)
+        client.set_terminated(run.info.run_id)
+        runs.append(run.info.run_id)
+    went = prune(registry)
+    names = sorted(item.name for item in went.items if item.kind == "model version")
+    assert names == [f"flash-baseline-{kind}/{n}" for kind in ("ridge", "zero") for n in (1, 2)]
+    for kind in ("zero", "ridge"):
+        newest = registry.named(baseline_name(kind)).at(NEWEST)
+        assert (newest.version, newest.run_id) == ("3", runs[2])
+    assert [each.info.run_id for each in client.search_runs([experiment])] == runs[2:]
+    assert len(client.search_logged_models([experiment])) == 2
+
+
+def test_old_walk_forwards_go_with_their_folds_and_one_at_work_keeps_its_own(registry):
+    client = registry.client
+    experiment = experiment_id(client, registry.settings, WALK_FORWARDS)
+    kept = set()
+    for ended in (True, False):
+        parent = client.create_run(experiment).info.run_id
+        fold = client.create_run(experiment, tags={"mlflow.parentRunId": parent}).info.run_id
+        client.set_terminated(fold)
+        if ended:
+            client.set_terminated(parent)
+        else:
+            kept |= {parent, fold}
+    prune(registry)
+    assert {each.info.run_id for each in client.search_runs([experiment])} == kept
+
+
+def test_the_chain_of_champions_is_walked_past_the_protected_ones(registry, make_version):
+    for number in range(1, 8):
+        make_version(str(number - 1) if number > 1 else "")
+    registry.point(CHAMPION, "7")
+    registry.point(CHALLENGER, "7")
+    prune(registry, champions=3, protected={"7", "6"})
+    assert versions(registry) == ["3", "4", "5", "6", "7"]
+
+
+def test_beside_a_server_a_run_is_marked_once(registry, make_version, monkeypatch):
+    monkeypatch.setattr(module, "_hard_deleting_store", lambda _: None)
+    for _ in range(3):
+        make_version()
+    assert prune(registry).by_kind()["MLflow run"][0] == 2
+    assert plan(registry) == []

@@ -1,8 +1,13 @@
+import shutil
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from flash_pipeline.errors import BundleMismatch, ModelNotRegistered
 from flash_pipeline.settings import Settings
 from flash_pipeline.training.bundle import ModelBundle, UnreadableBundle
+from flash_pipeline.training.tracking import Registry
 
 
 @pytest.mark.parametrize("alias", ["champion", "challenger"])
@@ -84,6 +89,18 @@ def test_a_stored_model_that_cannot_be_read_opens_to_the_reason(
     monkeypatch.setattr(ModelBundle, broken, refuse)
     opened = tracked.version(tracked_model.version).opened
     assert opened == UnreadableBundle("it holds a bundle of format 1: expected 2")
+
+
+def test_a_stored_model_whose_files_are_gone_opens_to_the_reason(tracked, tracked_model, tmp_path):
+    stored = shutil.copytree(tracked.settings.home, tmp_path / "home") / "mlflow.db"
+    with closing(sqlite3.connect(stored)) as database, database:
+        (place,) = database.execute("SELECT storage_location FROM model_versions").fetchone()
+        gone = f"{place}/gone"
+        database.execute("UPDATE model_versions SET storage_location = ?, source = ?", (gone, gone))
+        database.execute("UPDATE logged_models SET artifact_location = ?", (gone,))
+    opened = Registry(Settings(home=stored.parent)).version(tracked_model.version).opened
+    assert isinstance(opened, UnreadableBundle)
+    assert opened.reason.startswith("the files of models:/flash-attention-trader/1 are gone")
 
 
 def test_a_store_that_does_not_answer_is_no_unreadable_model(tracked, tracked_model, monkeypatch):

@@ -1,6 +1,7 @@
 """Training through the registry: only where it must be, from the champion where it may be."""
 
 import math
+import shutil
 
 import mlflow
 import numpy as np
@@ -93,6 +94,16 @@ def of_an_older_format(monkeypatch):
     return age
 
 
+def test_a_version_whose_files_are_gone_is_trained_anew(registry, train_now):
+    registry.point("champion", train_now().model.version)
+    shutil.rmtree(registry.settings.mlflow_artifacts)
+    second = train_now()
+    assert second.training is not None
+    assert second.story.startswith("cold start: champion 1 cannot be read, the files of models:/")
+    assert second.model.version == "2"
+    assert second.model.opened.symbols == ("BTCUSDT", "ETHUSDT")
+
+
 def test_a_champion_of_an_older_format_is_not_the_start_and_the_story_says_why(
     registry, train_now, of_an_older_format
 ):
@@ -129,7 +140,8 @@ def test_an_ensemble_is_one_version_that_is_served_as_a_whole(registry, train_no
     served = mlflow.pyfunc.load_model(session.model.uri)
     windows = frame.batch(np.arange(3))
     told_NS = Predictor(session.training.bundle).predict(windows)
-    np.testing.assert_allclose(served.predict(windows), told_NS, rtol=1e-6)
+    table = served.predict(windows)
+    np.testing.assert_allclose(table.prediction, told_NS.ravel(), rtol=1e-6)
     assert not list(registry.settings.checkpoints.glob("*"))
 
 
@@ -222,8 +234,11 @@ def test_a_killed_training_goes_on_under_a_new_run_that_has_all_epochs(
 
 
 def test_a_failed_registration_keeps_the_training(registry, train_now, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("disk full")
+
     with monkeypatch.context() as patch:
-        patch.setattr(Registry, "register", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(Registry, "register", refuse)
         with pytest.raises(OSError, match="disk full"):
             train_now(**EVERY_EPOCH)
     assert registry.client.search_model_versions() == []

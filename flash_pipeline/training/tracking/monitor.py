@@ -1,0 +1,46 @@
+"""System metrics of a run: processor, memory, disk, network, and the GPU where there is one."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+
+from flash_pipeline.settings import redacted
+
+_log = logging.getLogger(__name__)
+
+SAMPLING_SECONDS = 5
+"""A short training has one sample, a long one a curve."""
+
+
+@contextmanager
+def system_metrics(run_id: str) -> Iterator[None]:
+    """Log the machine's use to a run during the block, as `system/...`.
+
+    Nothing is logged without psutil, and nothing of the GPU without nvidia-ml-py.
+    """
+    if find_spec("psutil") is None:
+        yield
+        return
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    make: Any = SystemMetricsMonitor  # untyped
+    monitor = make(run_id, sampling_interval=SAMPLING_SECONDS)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
+        _publish_last(monitor)
+
+
+def _publish_last(monitor: Any) -> None:  # noqa: ANN401  (MLflow's own, untyped)
+    """Log the sample that a finished monitor took last: it drops that of a block under 5 s."""
+    try:
+        monitor.publish_metrics(monitor.aggregate_metrics())
+        monitor.mlflow_logger.flush()
+    except MlflowException as error:  # the model counts, not the machine's figures
+        _log.warning("the machine's use is not logged: %s", redacted(str(error)))

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from flash_pipeline.errors import HomeNotWritable, InvalidSetting
 
-RECIPE_CHOICES = ("auto", "demo", "seed", "full")
+RECIPE_CHOICES = ("auto", "demo", "seed", "full", "low-latency")
 """What `FLASH_PIPELINE_RECIPE` may be."""
 
 BYBIT_FALLBACKS = {"https://api.bybit.com": "https://api.bytick.com"}
@@ -99,6 +99,11 @@ class Settings:
     def tickers(self) -> Path:
         """Parquet file of the newest tickers."""
         return self.home / "tickers.parquet"
+
+    @property
+    def order_book(self) -> Path:
+        """Folder of the order books: `symbol=…/day=YYYY-MM-DD.parquet`."""
+        return self.home / "order_book"
 
     @property
     def instruments(self) -> Path:

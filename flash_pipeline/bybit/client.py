@@ -18,6 +18,7 @@ from flash_pipeline.bybit.listing import (
     find_instrument,
     list_instruments,
 )
+from flash_pipeline.bybit.order_book import BookAnswer, fetch_book
 from flash_pipeline.bybit.tickers import fetch_tickers
 from flash_pipeline.market import CandleAnswer, Interval, TimeRange
 from flash_pipeline.transport import Circuit, HttpTransport, RequestBudget, Session, Timeouts
@@ -133,6 +134,10 @@ class BybitClient:
     def tickers(self, symbols: Sequence[str]) -> pa.Table:
         """Return the newest figures of the symbols, as `TICKER_SCHEMA`, by one request."""
         return fetch_tickers(self._api, symbols)
+
+    def order_book(self, symbol: str, levels: int) -> BookAnswer:
+        """Return the best levels of both sides of a symbol's book, 1 to 1000 of each."""
+        return fetch_book(self._api, symbol, levels)
 
     def instruments(self, symbols: Sequence[str] | None = None) -> tuple[JsonObject, ...]:
         """Return descriptions of instruments, as the exchange sends them.

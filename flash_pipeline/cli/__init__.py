@@ -1,4 +1,4 @@
-"""The command line: `flash_pipeline run`, `flash_pipeline dev`, `flash_pipeline import`."""
+"""The command line: `flash_pipeline run`, `dev`, `import` and `collect-book`."""
 
 import os
 import sys
@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import click
 
+from flash_pipeline.cli.collect_book import collect_book
 from flash_pipeline.cli.dev import dev
 from flash_pipeline.cli.import_candles import import_candles
 from flash_pipeline.cli.run import run
@@ -21,6 +22,7 @@ def cli() -> None:
 cli.add_command(run)
 cli.add_command(dev)
 cli.add_command(import_candles)
+cli.add_command(collect_book)
 
 
 def main() -> NoReturn:

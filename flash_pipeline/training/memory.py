@@ -9,12 +9,11 @@ from contextlib import contextmanager
 import torch
 
 from flash_pipeline.errors import OutOfMemory
-from flash_pipeline.model.config import ModelConfig
-from flash_pipeline.model.trader import FlashAttentionTrader
+from flash_pipeline.model.sequence import SequenceConfig, SequenceModel
 from flash_pipeline.training.recipes import TrainConfig
 
 
-def step_bytes(model: ModelConfig, train: TrainConfig, parameters: int, bars: int) -> int:
+def step_bytes(model: SequenceConfig, train: TrainConfig, parameters: int, bars: int) -> int:
     """Estimate the peak memory of a training step under bf16 autocast, in bytes.
 
     Per parameter 16: weight, gradient and two moments in float32; 8 more for the average and its
@@ -33,7 +32,7 @@ def step_bytes(model: ModelConfig, train: TrainConfig, parameters: int, bars: in
     parameters : int
         Of the model.
     bars : int
-        Of a window.
+        Of a window; tokens, where a bar has several.
     """
     c, f = model.d_model, model.d_ff
     per_bar = 22 * c + 7 * f if model.dropout else 20 * c + 4 * f
@@ -47,7 +46,7 @@ def step_bytes(model: ModelConfig, train: TrainConfig, parameters: int, bars: in
 
 
 @contextmanager
-def memory_explained(model: FlashAttentionTrader, train: TrainConfig, bars: int) -> Iterator[None]:
+def memory_explained(model: SequenceModel, train: TrainConfig, bars: int) -> Iterator[None]:
     """Turn torch's error about memory into one that says what was asked for and what helps.
 
     Raises
@@ -59,7 +58,8 @@ def memory_explained(model: FlashAttentionTrader, train: TrainConfig, bars: int)
         yield
     except torch.OutOfMemoryError as error:
         micro_batch = -(-train.batch_size // train.accumulation)
-        need = step_bytes(model.config, train, model.n_parameters, bars) / 2**30
+        tokens = bars * model.tokens_per_bar
+        need = step_bytes(model.config, train, model.n_parameters, tokens) / 2**30
         remedies = [f"accumulation above {train.accumulation}"]
         if model.config.head == "allocation":  # its loss is not the mean over micro-batches
             remedies = [f"batch_size below {train.batch_size}"]
@@ -75,7 +75,7 @@ def memory_explained(model: FlashAttentionTrader, train: TrainConfig, bars: int)
 
 
 @contextmanager
-def pass_explained(config: ModelConfig, windows: int, bars: int) -> Iterator[None]:
+def pass_explained(config: SequenceConfig, windows: int, bars: int) -> Iterator[None]:
     """Turn torch's error about memory in a pass without gradients into one that says what it was.
 
     Parameters

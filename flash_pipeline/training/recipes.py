@@ -293,10 +293,38 @@ def demo_recipe() -> Recipe:
     )
 
 
+def low_latency_recipe() -> Recipe:
+    """Return the chapter's model for calls of one window: 3 layers of 4 heads on 512 bars.
+
+    Causal, rotary and taught at every bar, like `full`; `model.export` makes it a call of about a
+    millisecond (`python -m benchmarks.latency`).
+    """
+    full = full_recipe()
+    data = DataConfig(lookback=512)
+    return dataclasses.replace(
+        full,
+        name="low-latency",
+        data=data,
+        model=_model(
+            data,
+            d_model=128,
+            n_heads=4,
+            n_layers=3,
+            d_ff=512,
+            span="causal",
+            positions="rotary",
+            supervision="dense",
+            dropout=0.0,
+        ),
+        train=dataclasses.replace(full.train, batch_size=64, windows_per_epoch=2048),
+    )
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "demo": demo_recipe,
     "seed": seed_recipe,
     "full": full_recipe,
+    "low-latency": low_latency_recipe,
 }
 """Recipes by name."""
 
@@ -360,5 +388,6 @@ __all__ = [
     "demo_recipe",
     "full_recipe",
     "get_recipe",
+    "low_latency_recipe",
     "seed_recipe",
 ]

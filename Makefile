@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check format bench bench-ingest bench-gpu bench-cpu clean
+.PHONY: help run dev test check format bench bench-ingest bench-gpu bench-cpu leak-demo null-model clean
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ bench-gpu: $(STAMP) ## measure attention, training and inference on a GPU [ONLY=
 
 bench-cpu: $(STAMP) ## measure the same themes at small sizes on this machine
 	$(BIN)/python -m benchmarks.cpu
+
+leak-demo: $(STAMP) ## show what shuffled folds report against a purged walk-forward [DATA=folder]
+	@$(BIN)/python -m benchmarks.leak_demo $(if $(DATA),--data $(DATA))
+
+null-model: $(STAMP) ## measure what the promotion gate makes of chance, and of a planted signal
+	@$(BIN)/python -m benchmarks.null_model
 
 clean: ## remove the environment and caches; data/ stays
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

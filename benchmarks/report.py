@@ -72,7 +72,7 @@ def newest(folder: Path, hardware: str | None = None) -> Results:
     ranks: dict[str, tuple[bool, str, str]] = {}
     for path in sorted(folder.glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        if "hardware" not in result:  # of the ingester, which has a document of its own
+        if "theme" not in result:  # of another benchmark, which has a document of its own
             continue
         if hardware not in (None, slug(result["hardware"])):
             continue

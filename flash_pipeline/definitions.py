@@ -3,15 +3,16 @@
 import dagster as dg
 
 from flash_pipeline.defs.assets import ASSETS
+from flash_pipeline.defs.assets.walk_forward import predictions_are_not_flat
 from flash_pipeline.defs.checks import CHECKS
-from flash_pipeline.defs.jobs import hourly, refresh
+from flash_pipeline.defs.jobs import audit, evaluate, hourly, refresh
 from flash_pipeline.defs.loggers import console
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
 
 defs = dg.Definitions(
     assets=ASSETS,
-    asset_checks=CHECKS,
-    jobs=[refresh],
+    asset_checks=[*CHECKS, predictions_are_not_flat],
+    jobs=[refresh, evaluate, audit],
     # One process for a run: starting one per step takes longer than most steps, and the lock on
     # the home is the process's.
     executor=dg.in_process_executor,

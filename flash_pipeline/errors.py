@@ -27,6 +27,7 @@
     │   ├── EmptyMonth          no closed candle of any symbol in a month that has passed
     │   ├── NotEnoughHistory    fewer bars than one training window and its label need
     │   └── SchemaMismatch      a stored file or table has other columns than the contract
+    │       └── FileDamaged     a stored file cannot be read at all, as one that was cut off
     ├── ModelError
     │   ├── AttentionUnsupported    the chosen backend cannot honour the call
     │   ├── TrainingDiverged        the loss became NaN or infinite
@@ -37,6 +38,7 @@
         ├── HomeNotWritable     nothing can be written below FLASH_PIPELINE_HOME
         ├── HomeBusy            another run is active on the home
         ├── WarehouseLocked     another process holds the DuckDB file for too long
+        ├── WarehouseUnusable   the DuckDB file cannot be opened, as one that was cut off
         ├── TrackingUnreachable MLflow does not answer at MLFLOW_TRACKING_URI
         └── ModelNotRegistered  no such model, version or alias in the registry
 
@@ -209,6 +211,10 @@ class SchemaMismatch(DataError):
     """A stored file or table has other columns than the contract."""
 
 
+class FileDamaged(SchemaMismatch):
+    """A stored file that cannot be read at all, as one that was cut off."""
+
+
 class ModelError(FlashPipelineError):
     """A model cannot be built, trained or used as asked."""
 
@@ -247,6 +253,10 @@ class HomeBusy(StorageError):
 
 class WarehouseLocked(StorageError):
     """Another process holds the DuckDB file for too long."""
+
+
+class WarehouseUnusable(StorageError):
+    """The DuckDB file cannot be opened: damaged, of another version, or without the right to."""
 
 
 class TrackingUnreachable(StorageError):

@@ -18,6 +18,18 @@ BYBIT_FALLBACKS = {"https://api.bybit.com": "https://api.bytick.com"}
 YAHOO_URLS = ("https://query1.finance.yahoo.com", "https://query2.finance.yahoo.com")
 """Yahoo's own hosts."""
 
+VARIABLES = (
+    "FLASH_PIPELINE_HOME",
+    "FLASH_PIPELINE_BYBIT_URL",
+    "FLASH_PIPELINE_YAHOO",
+    "FLASH_PIPELINE_YAHOO_URL",
+    "FLASH_PIPELINE_RECIPE",
+    "FLASH_PIPELINE_REAL_DATA",  # of the tests
+    "MLFLOW_TRACKING_URI",
+    "DAGSTER_HOME",
+)
+"""Every variable of the environment that the project reads."""
+
 _SYMBOL = re.compile(r"[A-Z0-9]{2,20}")  # as `market.parse_symbol`, which lies beside this module
 _TICKER = re.compile(r"\^?[A-Z0-9][A-Z0-9.&=-]{0,22}")
 
@@ -117,7 +129,7 @@ class Settings:
 
     @property
     def warehouse(self) -> Path:
-        """DuckDB file: `features`, `forecasts`, `kline_gaps` and `kline_revisions`."""
+        """DuckDB file: `features`, `forecasts`, `live_record`, `promotions`, recorded gaps."""
         return self.home / "warehouse.duckdb"
 
     @property
@@ -134,6 +146,11 @@ class Settings:
     def reports(self) -> Path:
         """Folder of the backtest reports, one folder each."""
         return self.home / "reports"
+
+    @property
+    def walk_forward(self) -> Path:
+        """Folder of the walk-forward: its plan and windows, each fold, and all of them joined."""
+        return self.home / "walk_forward"
 
     @property
     def contest(self) -> Path:
@@ -255,6 +272,17 @@ def redacted(uri: str) -> str:
     """
     without_user = re.sub(r"(?<=://)[^/\s?#][^\s?#]*@", "***@", uri)
     return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s]*", r"\1***", without_user)
+
+
+def error_line(error: Exception) -> str:
+    r"""Return what an error of any library says as one line without secrets.
+
+    Examples
+    --------
+    >>> error_line(OSError("cut off:\n  postgresql://me:secret@host/x"))
+    'OSError: cut off: postgresql://***@host/x'
+    """
+    return redacted(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def _default_home() -> Path:

@@ -1,33 +1,64 @@
-"""A vectorised ledger of a portfolio that is brought to target weights at every open.
-
-T bars · S symbols
+"""Simulates an account that is brought to target weights at the opens of bars.
 
     close of bar t-1        open of bar t                  close of bar t
     ─ target[t-1] decided ─ gap ─ fill to target[t-1] ─── bar ─ marked; target[t] decided ─
 
-One step multiplies the equity by three growth factors, in this order:
+    checks ──► orders (all bars at once) ──────────► ledger ──► BacktestResult
+          └──► stepwise (lots: bar by bar) ─────────┘   └── liquidation
 
-    gap     1 + sum(held weight at the close × (open / previous close - 1)), less funding
-    costs   1 - turnover × (fee + slippage), turnover = sum |target - drifted weight|
-    bar     1 + sum(target × (close / open - 1))
-
-Every bar is brought back to its target, so the weights before a fill follow from the target
-before it alone and no loop over bars is needed. Inside, arrays are [S, T]: numpy is several times
-faster along a long last axis than along a short one.
+T bars · S symbols · P parameter sets · K fills
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from flash_pipeline.backtest.account import Account
+from flash_pipeline.backtest.checks import (
+    Targets,
+    check_prices,
+    check_times,
+    checked_funding,
+    checked_targets,
+    reject,
+)
 from flash_pipeline.backtest.costs import Costs
-from flash_pipeline.backtest.prices import BoolArray, FloatArray, Prices, is_price
+from flash_pipeline.backtest.impact import impact_scale
+from flash_pipeline.backtest.ledger import book
+from flash_pipeline.backtest.orders import Course, Fills, solve_orders
+from flash_pipeline.backtest.prices import BoolArray, FloatArray, IntArray, Prices
 from flash_pipeline.backtest.result import BacktestResult
+from flash_pipeline.backtest.segments import expand, segment
+from flash_pipeline.backtest.stepwise import Steps, step_orders
 from flash_pipeline.errors import InvalidConfig, InvalidInput
 
-DUST = 1e-12
-"""Orders below this fraction of the equity are rounding and are not sent."""
 
-GROSS_TOLERANCE = 1e-9
-"""Rounding allowed above the gross cap."""
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A checked simulation, ready to run."""
+
+    prices: Prices
+    costs: Costs
+    account: Account
+    wanted_ST: FloatArray
+    """Target in force at each bar's open, a fraction of the equity there."""
+    gross_T: FloatArray
+    """Sum of its sizes."""
+    traded_T: BoolArray | None
+    """Bars at whose open is traded; None for every one."""
+    funding_ST: FloatArray | None
+    """Rates paid at each open."""
+    impact_ST: FloatArray | None
+    """Factor of `impact_scale`."""
+    filled_ST: BoolArray | None
+    """Where an order is filled, of prices with holes: at a symbol's own bars alone. None for
+    prices without holes."""
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether it has to be gone through bar by bar: what is held depends on all before."""
+        return self.account.lots is not None or self.filled_ST is not None
 
 
 def simulate(
@@ -36,7 +67,11 @@ def simulate(
     costs: Costs,
     *,
     gross_cap: float = 1.0,
+    symbol_cap: float | None = None,
+    rebalance_every: int = 1,
     funding_TS: FloatArray | None = None,
+    account: Account | None = None,
+    target_time_T: IntArray | None = None,
 ) -> BacktestResult:
     """Trade towards target weights and mark the account to market at every close.
 
@@ -49,14 +84,29 @@ def simulate(
         never filled, and bar 0 is always spent in cash.
     prices : Prices
         Opens (fills) and closes (marks). Where a symbol has no price its weight must be 0:
-        nothing is traded and nothing earned. `Prices.carried_forward` fills holes.
+        nothing is traded and nothing earned. `Prices.carried_forward` fills holes. There the
+        units held are frozen: an order waits for the symbol's first own open, which has the whole
+        move since the last close, and is then of the newest target. A symbol that never opens
+        again is marked at its last close. What is frozen comes on top of the others' targets, so
+        that the gross may pass the cap until it opens.
     costs : Costs
-        Fee and slippage on the traded notional.
+        Fee, slippage and impact on the traded notional.
     gross_cap : float
         Largest allowed sum of absolute weights in a row, above 0; 1 is no leverage.
+    symbol_cap : float or None
+        Largest allowed size of one weight, above 0; None sets no cap of its own.
+    rebalance_every : int
+        Bars between trades, at least 1. Rows 0, h, 2h, ... are filled at the next open and the
+        weights drift until the next of them; the rows between are not used.
     funding_TS : array [T, S] or None
         Rate that a long position held into the open of bar t pays there and a short receives,
-        a fraction of its notional; 0 where no settlement falls. None charges no funding.
+        a fraction of its notional; 0 where no settlement falls, as of `funding_on_bars`. None
+        charges no funding.
+    account : Account or None
+        Capital, maintenance margin and lots; None for those of `Account()`.
+    target_time_T : array [T] or None
+        Opens of the bars that the rows of the targets are of, ms since the epoch; None takes
+        them for those of the prices.
 
     Returns
     -------
@@ -66,19 +116,16 @@ def simulate(
     Raises
     ------
     InvalidInput
-        For a weight or funding rate that is not finite, a row above the cap, another shape than
-        the prices', or no price where a position is held; with the bar and the symbol.
+        For a weight or funding rate that is not finite, a row above a cap, another shape or other
+        times than the prices', or no price where a position is held; with the bar and the symbol.
     InvalidConfig
-        If `gross_cap` is no positive number.
+        If a cap is no positive number, or the gross cap leaves no margin.
 
     Notes
     -----
-    Targets are fractions of the equity after the fill's costs, which are charged on
-    `|target - drifted|` of the equity before them. That overstates costs by their square, less
-    than one part in a million of the equity for a full reversal.
-
-    When the equity reaches zero it stays there: the loss beyond it is the exchange's. Marks are
-    opens and closes, so a ruin within a bar that its close recovers from is not seen.
+    Targets are fractions of the equity at the open, before the fill's costs, as an order is sized
+    before it is filled. A full position is thus leveraged by its costs. This is vectorbt's
+    `targetpercent`.
 
     Examples
     --------
@@ -88,123 +135,137 @@ def simulate(
     >>> simulate(np.array([[0.5], [0.5]]), prices, free).equity_T.round(6).tolist()
     [1.0, 1.05]
     """
-    target_ST = _checked_targets(target_weights_TS, prices, gross_cap)
-    held_ST = _shifted(target_ST)
-    open_ST, close_ST = _prices_where_held(held_ST, prices)
+    check_times(target_time_T, prices)
+    targets = checked_targets(target_weights_TS, prices, gross_cap, symbol_cap)
+    traded_T = every(rebalance_every, len(prices.start_time_T))
+    account = account or Account()
+    if gross_cap * account.maintenance_rate >= 1:
+        raise InvalidConfig(
+            f"gross_cap is {gross_cap:g}: expected below {1 / account.maintenance_rate:g}, where "
+            "the maintenance margin is all of the equity"
+        )
+    return run(plan(targets, prices, costs, traded_T, funding_TS, account))
 
-    bar_move_ST = close_ST / open_ST
-    bar_ST, bar_growth_T = _floored(held_ST * (bar_move_ST - 1))
-    at_close_ST = _shifted(held_ST * bar_move_ST * _inverse(bar_growth_T))
-    gap_move_ST = np.ones_like(open_ST)
-    np.divide(open_ST[:, 1:], close_ST[:, :-1], out=gap_move_ST[:, 1:])
-    at_open_ST = at_close_ST * gap_move_ST
-    funding_paid_ST = _funding_paid(funding_TS, at_open_ST, prices)
-    gap_ST, gap_growth_T = _floored(at_open_ST - at_close_ST - funding_paid_ST)
 
-    order_ST = np.abs(held_ST - at_open_ST * _inverse(gap_growth_T))
-    order_ST[order_ST < DUST] = 0.0
-    cost_ST, cost_growth_T = _floored(-costs.rate * order_ST)
+def every(bars: int, n_bars: int) -> BoolArray | None:
+    """Return the bars at whose open is traded, None for all of them.
 
-    growth_T = gap_growth_T * cost_growth_T * bar_growth_T
-    equity_T: FloatArray = np.cumprod(growth_T, dtype=np.float64)
-    before_T = np.concatenate([[1.0], equity_T[:-1]])
-    filled_T = before_T * gap_growth_T
-    # Nothing is traded or held once nothing is left, be it since the gap of this very bar.
-    solvent_T = filled_T > 0
-    order_ST *= solvent_T
-    return BacktestResult(
-        symbols=prices.symbols,
-        start_time_T=prices.start_time_T,
-        equity_T=equity_T,
-        returns_T=np.where(before_T > 0, growth_T - 1, 0.0),
-        gross_returns_T=np.where(before_T > 0, gap_growth_T * bar_growth_T - 1, 0.0),
-        costs_T=np.where(solvent_T, 1 - cost_growth_T, 0.0),
-        turnover_T=order_ST.sum(axis=0),
-        weights_TS=(held_ST * solvent_T).T,
-        pnl_TS=(before_T * gap_ST + filled_T * cost_growth_T * bar_ST).T,
-        costs_paid_TS=(-filled_T * cost_ST).T,
-        n_trades=int(np.count_nonzero(order_ST)),
-        liquidated=bool(equity_T[-1] == 0),
+    Raises
+    ------
+    InvalidConfig
+        If `bars` is below 1.
+    """
+    if bars < 1:
+        raise InvalidConfig(f"rebalance_every is {bars}: expected at least 1 bar")
+    if bars == 1:
+        return None
+    bar_T = np.arange(n_bars)
+    return np.asarray((bar_T >= 1) & ((bar_T - 1) % bars == 0))
+
+
+def plan(
+    targets: Targets,
+    prices: Prices,
+    costs: Costs,
+    traded_T: BoolArray | None,
+    funding_TS: FloatArray | None,
+    account: Account,
+) -> Plan:
+    """Keep targets in force until the next fill, and check the rest."""
+    wanted_ST, gross_T = targets.wanted_ST, targets.gross_T
+    if traded_T is not None:
+        fill_T = np.maximum.accumulate(np.where(traded_T, np.arange(len(traded_T)), 0))
+        wanted_ST, gross_T = wanted_ST[:, fill_T], gross_T[fill_T]
+    check_prices(wanted_ST, prices)
+    filled_ST = None
+    if prices.real_TS is not None:
+        filled_ST = _fillable(prices.real_TS.T, traded_T)
+        fill_ST = np.maximum.accumulate(np.where(filled_ST, np.arange(filled_ST.shape[1]), 0), 1)
+        wanted_ST = np.take_along_axis(wanted_ST, fill_ST, axis=1)
+        gross_T = np.abs(wanted_ST).sum(axis=0)
+    if account.lots is not None and len(account.lots.qty_step_S) != len(prices.symbols):
+        raise InvalidInput(
+            f"lots are of {len(account.lots.qty_step_S)} symbols: expected the prices' "
+            f"{len(prices.symbols)}"
+        )
+    return Plan(
+        prices=prices,
+        costs=costs,
+        account=account,
+        wanted_ST=wanted_ST,
+        gross_T=gross_T,
+        traded_T=traded_T,
+        funding_ST=checked_funding(funding_TS, wanted_ST, prices),
+        impact_ST=impact_scale(prices, costs.impact, account.capital) if costs.impact else None,
+        filled_ST=filled_ST,
     )
 
 
-def _checked_targets(targets_TS: FloatArray, prices: Prices, gross_cap: float) -> FloatArray:
-    if not (np.isfinite(gross_cap) and gross_cap > 0):
-        raise InvalidConfig(f"gross_cap is {gross_cap!r}: expected a number above 0")
-    target_ST = _symbols_first("target weights", targets_TS, prices)
-    _reject("target weight", target_ST, ~np.isfinite(target_ST), prices)
-    gross_T = np.abs(target_ST).sum(axis=0)
-    if gross_T.max() > gross_cap + GROSS_TOLERANCE:
-        bar = int(np.argmax(gross_T > gross_cap + GROSS_TOLERANCE))
-        raise InvalidInput(
-            f"gross weight at {prices.describe(bar)} is {gross_T[bar]:.6g}: "
-            f"above the cap of {gross_cap:g}"
+def _fillable(real_ST: BoolArray, traded_T: BoolArray | None) -> BoolArray:
+    """Return a symbol's own bars that are bars of trading, or the first after one that it missed.
+
+    Parameters
+    ----------
+    real_ST : array [S, T]
+        Where a symbol has a bar of its own.
+    traded_T : array [T] or None
+        Bars of trading; None for all.
+    """
+    if traded_T is None:
+        return real_ST
+    bar_T = np.arange(real_ST.shape[1])
+    asked_T = np.maximum.accumulate(np.where(traded_T, bar_T, -1))
+    before_ST = np.full(real_ST.shape, -1)  # its last own bar before each
+    before_ST[:, 1:] = np.maximum.accumulate(np.where(real_ST, bar_T, -1), axis=1)[:, :-1]
+    return np.asarray(real_ST & (asked_T > before_ST))
+
+
+def run(ready: Plan) -> BacktestResult:
+    """Simulate a plan, bar by bar only where lots, holes or thin markets ask for it."""
+    fills = None if ready.stepwise else _all_at_once(ready)
+    return finish(ready, fills if fills is not None else bar_by_bar([ready])[0])
+
+
+def finish(ready: Plan, fills: Fills) -> BacktestResult:
+    """Book the fills of a plan."""
+    if ready.impact_ST is not None:
+        unknown_ST = ~np.isfinite(ready.impact_ST) & (fills.order_SK != 0)
+        reject("market impact", ready.impact_ST, unknown_ST, ready.prices)
+    return book(fills, ready.prices, ready.funding_ST, ready.account.maintenance_rate)
+
+
+def bar_by_bar(ready: Sequence[Plan]) -> list[Fills]:
+    """Return the fills of plans that share prices, funding, account and bars of trading."""
+    first = ready[0]
+    impacts = [plan.impact_ST for plan in ready if plan.impact_ST is not None]
+    n_bars, filled_ST = len(first.prices.start_time_T), first.filled_ST
+    traded_T = np.ones(n_bars, dtype=bool) if first.traded_T is None else first.traded_T
+    steps = Steps(
+        open_TS=first.prices.moves.open_ST.T,
+        traded_T=traded_T if filled_ST is None else np.asarray(filled_ST.any(axis=0)),
+        waiting_TS=None if filled_ST is None else ~filled_ST.T,
+        rate_P=np.array([plan.costs.rate for plan in ready]),
+        impact_TPS=np.stack([i_ST.T for i_ST in impacts], axis=1) if impacts else None,
+        funding_TS=None if first.funding_ST is None else first.funding_ST.T,
+    )
+    return step_orders(np.stack([p.wanted_ST.T for p in ready], axis=1), steps, first.account)
+
+
+def _all_at_once(ready: Plan) -> Fills | None:
+    moves, funding_ST = ready.prices.moves, ready.funding_ST
+    if ready.traded_T is not None:
+        spans = segment(ready.wanted_ST, moves, ready.traded_T, funding_ST)
+        fill_K = spans.fill_K
+        impact_SK = None if ready.impact_ST is None else ready.impact_ST[:, fill_K]
+        course = Course(
+            ready.wanted_ST[:, fill_K], ready.gross_T[fill_K], spans.ratio_SK, spans.funding_K
         )
-    return target_ST
-
-
-def _funding_paid(
-    funding_TS: FloatArray | None, at_open_ST: FloatArray, prices: Prices
-) -> FloatArray | float:
-    """Return what each position pays at the open, a fraction of the equity at the close."""
-    if funding_TS is None:
-        return 0.0
-    rate_ST = _symbols_first("funding rates", funding_TS, prices)
-    paying_ST = at_open_ST != 0
-    _reject("funding rate", rate_ST, paying_ST & ~np.isfinite(rate_ST), prices)
-    return at_open_ST * np.where(paying_ST, rate_ST, 0.0)
-
-
-def _prices_where_held(held_ST: FloatArray, prices: Prices) -> tuple[FloatArray, FloatArray]:
-    """Return opens and closes with 1 wherever no position depends on them."""
-    open_ST = np.ascontiguousarray(prices.open_TS.T)
-    close_ST = np.ascontiguousarray(prices.close_TS.T)
-    open_valid_ST, close_valid_ST = is_price(open_ST), is_price(close_ST)
-    if open_valid_ST.all() and close_valid_ST.all():
-        return open_ST, close_ST
-    position_ST = held_ST != 0
-    filled_ST = position_ST.copy()
-    filled_ST[:, 1:] |= position_ST[:, :-1]  # the open after its last bar closes a position
-    _reject("open", open_ST, filled_ST & ~open_valid_ST, prices)
-    _reject("close", close_ST, position_ST & ~close_valid_ST, prices)
-    return np.where(open_valid_ST, open_ST, 1.0), np.where(close_valid_ST, close_ST, 1.0)
-
-
-def _symbols_first(what: str, array_TS: FloatArray, prices: Prices) -> FloatArray:
-    array_TS = np.asarray(array_TS, dtype=np.float64)
-    if array_TS.shape != prices.open_TS.shape:
-        raise InvalidInput(
-            f"{what} have shape {array_TS.shape}: expected the prices' {prices.open_TS.shape}"
-        )
-    return np.ascontiguousarray(array_TS.T)
-
-
-def _reject(what: str, array_ST: FloatArray, bad_ST: BoolArray, prices: Prices) -> None:
-    if bad_ST.any():
-        bar = int(np.argmax(bad_ST.any(axis=0)))
-        column = int(np.argmax(bad_ST[:, bar]))
-        raise InvalidInput(
-            f"{what} of {prices.symbols[column]} at {prices.describe(bar)} is "
-            f"{array_ST[column, bar]}, and a position depends on it"
-        )
-
-
-def _shifted(array_ST: FloatArray) -> FloatArray:
-    """Return every value one bar later, zeros in front."""
-    later_ST = np.zeros_like(array_ST)
-    later_ST[:, 1:] = array_ST[:, :-1]
-    return later_ST
-
-
-def _floored(share_ST: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return shares of the equity, cut so that no bar loses more than all, and the growth."""
-    total_T = share_ST.sum(axis=0)
-    ruined_T = total_T <= -1
-    if ruined_T.any():
-        share_ST = np.where(ruined_T, share_ST * _inverse(-total_T), share_ST)
-    return share_ST, np.where(ruined_T, 0.0, 1 + total_T)
-
-
-def _inverse(growth_T: FloatArray) -> FloatArray:
-    """Return 1 / growth, and 0 where nothing is left."""
-    return np.divide(1.0, growth_T, out=np.zeros_like(growth_T), where=growth_T > 0)
+        fills = solve_orders(course, ready.costs.rate, impact_SK)
+        return None if fills is None else expand(fills, spans)
+    funding_T = None
+    if funding_ST is not None:
+        funding_T = np.zeros(funding_ST.shape[1])
+        arriving_ST = ready.wanted_ST[:, :-1] * moves.next_ST[:, :-1]
+        funding_T[:-1] = np.einsum("st,st->t", arriving_ST, funding_ST[:, 1:])
+    course = Course(ready.wanted_ST, ready.gross_T, moves.next_ST, funding_T)
+    return solve_orders(course, ready.costs.rate, ready.impact_ST)

@@ -6,11 +6,14 @@ matplotlib is imported inside the functions, and only its object-oriented interf
 no global figure, so pictures may be drawn from several threads.
 """
 
+from collections.abc import Mapping
 from io import BytesIO
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flash_pipeline.backtest.charts import COLOURS
 from flash_pipeline.backtest.formatting import METRIC_ROWS, percent, written
 from flash_pipeline.backtest.metrics import Metrics, drawdown
 from flash_pipeline.backtest.result import BacktestResult
@@ -35,6 +38,7 @@ def four_panel(
     metrics: Metrics,
     *,
     benchmark_metrics: Metrics | None = None,
+    baselines: Mapping[str, BacktestResult] | None = None,
     synthetic: bool = False,
 ) -> bytes:
     """Draw equity, drawdown, the distribution of returns and a table of measures.
@@ -47,6 +51,8 @@ def four_panel(
         Of the strategy.
     benchmark_metrics : Metrics or None
         Of the benchmark, a second column of the table.
+    baselines : mapping of str to BacktestResult or None
+        Simpler models by name, over the same bars: thin lines of equity.
     synthetic : bool
         Whether the market was simulated; the title then says so.
 
@@ -66,7 +72,7 @@ def four_panel(
     )
     axes = [figure.add_subplot(grid[row, column]) for row in (0, 1) for column in (0, 1)]
     _title(figure, result, synthetic=synthetic)
-    _draw_equity(axes[0], result, benchmark)
+    _draw_equity(axes[0], result, benchmark, baselines or {})
     _draw_drawdown(axes[1], result, metrics)
     _draw_distribution(axes[2], result, metrics)
     _draw_table(axes[3], metrics, benchmark_metrics)
@@ -83,7 +89,7 @@ def _title(figure: "Figure", result: BacktestResult, *, synthetic: bool) -> None
     figure.text(
         0.06,
         0.922,
-        f"{first} to {last} · {len(result.returns_T):,} bars · after fees and slippage",
+        f"{first} to {last} · {len(result.returns_T):,} bars · after {_paid(result)}",
         fontsize=11.5,
         color="#57606a",
         va="center",
@@ -102,10 +108,24 @@ def _title(figure: "Figure", result: BacktestResult, *, synthetic: bool) -> None
         )
 
 
-def _draw_equity(axes: "Axes", result: BacktestResult, benchmark: BacktestResult) -> None:
+def _paid(result: BacktestResult) -> str:
+    return "costs" if result.funding_TS is None else "costs and funding"
+
+
+def _draw_equity(
+    axes: "Axes",
+    result: BacktestResult,
+    benchmark: BacktestResult,
+    baselines: Mapping[str, BacktestResult],
+) -> None:
     time_T = result.time_with_start.astype("datetime64[ms]")
     benchmark_T = benchmark.time_with_start.astype("datetime64[ms]")
     axes.axhline(1.0, color="#8b949e", linewidth=0.9, linestyle=(0, (4, 3)))
+    for colour, (name, other) in zip(cycle(COLOURS[2:]), baselines.items(), strict=False):
+        times_T = other.time_with_start.astype("datetime64[ms]")
+        axes.plot(
+            times_T, other.equity_with_start, color=colour, linewidth=0.8, alpha=0.7, label=name
+        )
     axes.plot(
         benchmark_T,
         benchmark.equity_with_start,
@@ -115,7 +135,10 @@ def _draw_equity(axes: "Axes", result: BacktestResult, benchmark: BacktestResult
     )
     axes.plot(time_T, result.equity_with_start, color=STRATEGY, linewidth=1.8, label="Strategy")
     _panel(axes, "Equity, start = 1")
-    axes.legend(loc="best", frameon=True, framealpha=0.9, edgecolor=GRID, fontsize=10)
+    size, columns = (8.5, 2) if baselines else (10, 1)
+    axes.legend(
+        loc="best", frameon=True, framealpha=0.85, edgecolor=GRID, fontsize=size, ncols=columns
+    )
     _utc_axis(axes)
 
 
@@ -126,7 +149,7 @@ def _draw_drawdown(axes: "Axes", result: BacktestResult, metrics: Metrics) -> No
     axes.plot(time_T, loss_T, color=LOSS, linewidth=1.0)
     axes.set_ylim(min(float(loss_T.min()) * 1.08, -0.001), 0.0)
     _percent_axis(axes.yaxis)
-    _panel(axes, f"Drawdown, at most {percent(-metrics.max_drawdown)}")
+    _panel(axes, f"Drawdown, at most {percent(-metrics.max_drawdown_fraction)}")
     _utc_axis(axes)
 
 
@@ -154,7 +177,7 @@ def _draw_distribution(axes: "Axes", result: BacktestResult, metrics: Metrics) -
         label=f"mean {return_T.mean():+.4%}",
     )
     _percent_axis(axes.xaxis)
-    _panel(axes, f"{title}, hit rate {percent(metrics.hit_rate)}")
+    _panel(axes, f"{title}, hit rate {percent(metrics.hit_rate_fraction)}")
     axes.set_xlabel("Net return of a bar with a position (tails in the end bins)", color=INK)
     axes.set_ylabel("Bars", color=INK)
     axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor=GRID, fontsize=10)

@@ -68,21 +68,33 @@ def multiple(value: float) -> str:
 
 
 METRIC_ROWS = (
-    MetricRow("total_return", "Total return", "after costs", signed_percent),
-    MetricRow("annual_return", "Annual return", "compounded to 365 days", signed_percent),
-    MetricRow("annual_volatility", "Annual volatility", "of bar returns", percent),
-    MetricRow("sharpe", "Sharpe ratio", "annualised, risk-free rate 0", ratio),
-    MetricRow("sortino", "Sortino ratio", "annualised, downside over all bars", ratio),
-    MetricRow("calmar", "Calmar ratio", "annual return over max drawdown", ratio),
-    MetricRow("max_drawdown", "Max drawdown", "from a peak, start included", percent),
-    MetricRow("hit_rate", "Hit rate", "positive bars among those with a position", percent),
-    MetricRow("t_statistic", "t-statistic", "of the mean return per bar", ratio),
-    MetricRow("time_in_market", "Time in market", "bars with a position", percent),
-    MetricRow("mean_gross_exposure", "Mean gross exposure", "sum of absolute weights", percent),
-    MetricRow("turnover_per_year", "Turnover per year", "multiples of the equity", multiple),
-    MetricRow("total_costs", "Costs paid", "of the starting equity", percent),
-    MetricRow("cost_share", "Cost share", "costs over profit before costs", percent),
-    MetricRow("n_trades", "Trades", "orders filled", count),
+    MetricRow("total_return_fraction", "Total return", "after costs", signed_percent),
+    MetricRow("annual_return_fraction", "Annual return", "compounded to 365 days", signed_percent),
+    MetricRow("annual_volatility_fraction", "Annual volatility", "of bar returns", percent),
+    MetricRow("sharpe_annual", "Sharpe ratio", "annualised, risk-free rate 0", ratio),
+    MetricRow(
+        "sharpe_above_zero_probability",
+        "Sharpe above 0",
+        "probability, given length, skew and tails",
+        percent,
+    ),
+    MetricRow("sortino_annual", "Sortino ratio", "annualised, downside over all bars", ratio),
+    MetricRow("calmar_ratio", "Calmar ratio", "annual return over max drawdown", ratio),
+    MetricRow("max_drawdown_fraction", "Max drawdown", "from a peak, start included", percent),
+    MetricRow("longest_drawdown_bars", "Longest drawdown", "bars below a peak", count),
+    MetricRow(
+        "hit_rate_fraction", "Hit rate", "positive bars among those with a position", percent
+    ),
+    MetricRow("mean_return_t", "t-statistic", "of the mean return per bar", ratio),
+    MetricRow("time_in_market_fraction", "Time in market", "bars with a position", percent),
+    MetricRow(
+        "mean_gross_exposure_multiple", "Mean gross exposure", "sum of absolute weights", percent
+    ),
+    MetricRow("turnover_per_year_multiple", "Turnover per year", "multiples of equity", multiple),
+    MetricRow("total_costs_fraction", "Costs paid", "of the starting equity", percent),
+    MetricRow("total_funding_fraction", "Funding paid", "of the starting equity", signed_percent),
+    MetricRow("cost_share_fraction", "Cost share", "costs over profit before costs", percent),
+    MetricRow("trades_count", "Trades", "orders filled", count),
 )
 """The measures that are shown, in their order."""
 

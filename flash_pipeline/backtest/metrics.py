@@ -4,6 +4,8 @@ T bars
 
 All returns are net, simple and per bar; the risk-free rate and the target return are zero, as
 idle cash earns nothing in the simulation. A measure that is not defined is NaN, and `null` in JSON.
+The end of a name is its unit: a `fraction` (0.01 is 1 %), a `multiple` of the equity, a `ratio`
+without unit, `annual` for one that grows with the square root of the years' bars, `bars`, `count`.
 """
 
 import math
@@ -11,8 +13,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from flash_pipeline.backtest.prices import FloatArray
+from flash_pipeline.backtest.prices import BoolArray, FloatArray
 from flash_pipeline.backtest.result import BacktestResult
+from flash_pipeline.backtest.sharpe import moments, probabilistic_sharpe
 from flash_pipeline.errors import InvalidConfig
 
 FLAT = 1e-12
@@ -21,40 +24,50 @@ FLAT = 1e-12
 
 @dataclass(frozen=True)
 class Metrics:
-    """Measures of one backtest; fractions unless a line says otherwise."""
+    """Measures of one backtest."""
 
-    total_return: float
+    total_return_fraction: float
     """Last equity over the starting equity, minus 1."""
-    annual_return: float
-    """Geometric return per year: `(1 + total_return) ** (bars_per_year / T) - 1`."""
-    annual_volatility: float
+    annual_return_fraction: float
+    """Geometric return per year: `(1 + total return) ** (bars_per_year / T) - 1`."""
+    annual_volatility_fraction: float
     """Sample standard deviation per bar, times sqrt(bars_per_year)."""
-    sharpe: float
+    sharpe_annual: float
     """Mean over sample standard deviation, times sqrt(bars_per_year); NaN without volatility."""
-    sortino: float
+    sortino_annual: float
     """Mean over downside deviation, times sqrt(bars_per_year); NaN without a losing bar."""
-    calmar: float
+    calmar_ratio: float
     """Annual return over the depth of the largest drawdown; NaN without a drawdown."""
-    max_drawdown: float
+    sharpe_above_zero_probability: float
+    """Probabilistic Sharpe ratio against 0, from 0 to 1; NaN without volatility."""
+    skewness_ratio: float
+    """Third standardised moment of the returns; NaN without volatility."""
+    raw_kurtosis_ratio: float
+    """Fourth standardised moment, 3 of a normal distribution; NaN without volatility."""
+    max_drawdown_fraction: float
     """Largest loss from a peak, 0 or negative; the starting equity counts as a peak."""
-    hit_rate: float
+    longest_drawdown_bars: int
+    """Bars of the longest time below a peak, whether it ended or not."""
+    hit_rate_fraction: float
     """Bars with a positive return among the bars with a position or a trade; NaN if none."""
-    time_in_market: float
+    time_in_market_fraction: float
     """Bars with a position or a trade among all bars."""
-    mean_gross_exposure: float
-    """Mean over all bars of the sum of absolute weights."""
-    turnover_per_year: float
+    mean_gross_exposure_multiple: float
+    """Mean over all bars of the sum of absolute weights, in multiples of the equity."""
+    turnover_per_year_multiple: float
     """Traded notional per year, in multiples of the equity."""
-    total_costs: float
-    """Fees and slippage paid, in units of the starting equity."""
-    cost_share: float
-    """Total costs over the profit before costs; NaN where that profit is not positive."""
-    t_statistic: float
-    """Mean over its standard error, `mean / (std / sqrt(T))`; NaN without volatility."""
-    n_trades: int
-    """Orders filled, a count."""
-    n_bars: int
-    """Bars of the backtest, a count."""
+    total_costs_fraction: float
+    """Fees, slippage and impact paid, a fraction of the starting equity."""
+    total_funding_fraction: float
+    """Funding paid (received: below 0), a fraction of the starting equity; NaN if not charged."""
+    cost_share_fraction: float
+    """Costs over the profit before costs; NaN where that profit is not positive."""
+    mean_return_t: float
+    """t-statistic: mean over its standard error, `mean / (std / sqrt(T))`; NaN if flat."""
+    trades_count: int
+    """Orders filled."""
+    bars_count: int
+    """Bars of the backtest."""
 
     def as_json(self) -> dict[str, float | int | None]:
         """Return the measures by name with None for NaN and infinity, which JSON lacks."""
@@ -94,36 +107,42 @@ def summarise(result: BacktestResult, bars_per_year: float) -> Metrics:
     divided by all T bars, not by the losing ones.
     Calmar: T. W. Young (1991), "Calmar Ratio: A Smoother Tool", Futures 20(1), here over the
     whole period instead of 36 months.
+    Probabilistic Sharpe ratio: `sharpe.probabilistic_sharpe`, with the raw kurtosis.
     """
     if not (math.isfinite(bars_per_year) and bars_per_year > 0):
         raise InvalidConfig(f"bars_per_year is {bars_per_year!r}: expected a number above 0")
     returns_T = result.returns_T
-    n_bars = len(returns_T)
-    mean = float(returns_T.mean())
-    deviation = float(returns_T.std(ddof=1))
+    n_bars, annual = len(returns_T), math.sqrt(bars_per_year)
+    mean, deviation = float(returns_T.mean()), float(returns_T.std(ddof=1))
     downside = math.sqrt(float(np.square(np.minimum(returns_T, 0.0)).mean()))
-    annual = math.sqrt(bars_per_year)
+    total_return = float(result.equity_T[-1]) - 1
+    annual_return = _annualised(1 + total_return, bars_per_year / n_bars)
+    loss_T = drawdown(result)
+    costs = float((result.costs_T * result.open_equity_T).sum())
     active_T = result.active_T
-    annual_return = _annualised(float(result.equity_T[-1]), bars_per_year / n_bars)
-    max_drawdown = float(drawdown(result).min())
-    total_costs = float(result.costs_paid_TS.sum())
+    shape = moments(returns_T, flat=FLAT)
     return Metrics(
-        total_return=float(result.equity_T[-1]) - 1,
-        annual_return=annual_return,
-        annual_volatility=deviation * annual,
-        sharpe=_ratio(mean, deviation) * annual,
-        sortino=_ratio(mean, downside) * annual,
-        calmar=_ratio(annual_return, -max_drawdown),
-        max_drawdown=max_drawdown,
-        hit_rate=_ratio(float((returns_T[active_T] > 0).sum()), float(active_T.sum())),
-        time_in_market=float(active_T.mean()),
-        mean_gross_exposure=float(result.gross_T.mean()),
-        turnover_per_year=float(result.turnover_T.mean()) * bars_per_year,
-        total_costs=total_costs,
-        cost_share=_ratio(total_costs, float(result.pnl_TS.sum())),
-        t_statistic=_ratio(mean, deviation) * math.sqrt(n_bars),
-        n_trades=result.n_trades,
-        n_bars=n_bars,
+        total_return_fraction=total_return,
+        annual_return_fraction=annual_return,
+        annual_volatility_fraction=deviation * annual,
+        sharpe_annual=_ratio(mean, deviation) * annual,
+        sortino_annual=_ratio(mean, downside) * annual,
+        calmar_ratio=_ratio(annual_return, -float(loss_T.min())),
+        sharpe_above_zero_probability=probabilistic_sharpe(shape),
+        skewness_ratio=shape.skewness,
+        raw_kurtosis_ratio=shape.raw_kurtosis,
+        max_drawdown_fraction=float(loss_T.min()),
+        longest_drawdown_bars=_longest_run(loss_T < 0),
+        hit_rate_fraction=_ratio(float((returns_T[active_T] > 0).sum()), float(active_T.sum())),
+        time_in_market_fraction=float(active_T.mean()),
+        mean_gross_exposure_multiple=float(result.gross_T.mean()),
+        turnover_per_year_multiple=float(result.turnover_T.mean()) * bars_per_year,
+        total_costs_fraction=costs,
+        total_funding_fraction=_funding(result),
+        cost_share_fraction=_ratio(costs, total_return + costs),
+        mean_return_t=_ratio(mean, deviation) * math.sqrt(n_bars),
+        trades_count=result.n_trades,
+        bars_count=n_bars,
     )
 
 
@@ -148,3 +167,12 @@ def _annualised(growth: float, periods_per_year: float) -> float:
         return float(growth**periods_per_year) - 1
     except OverflowError:  # a few lucky bars, compounded over a year
         return math.inf
+
+
+def _longest_run(below_T: BoolArray) -> int:
+    ends = np.flatnonzero(np.concatenate([[True], ~below_T, [True]]))
+    return int(np.diff(ends).max()) - 1
+
+
+def _funding(result: BacktestResult) -> float:
+    return float(result.funding_paid_TS.sum()) if result.funding_TS is not None else math.nan

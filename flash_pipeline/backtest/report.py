@@ -1,6 +1,6 @@
 """The report of a backtest: a page, its picture, its numbers and the predictions behind them.
 
-    <folder>/report.html          self-contained: inline style, picture as a data URI
+    <folder>/report.html          self-contained and interactive
     <folder>/report.png           the four-panel picture
     <folder>/metrics.json         every number of the page
     <folder>/predictions.parquet  the caller's table
@@ -8,62 +8,26 @@
 The files are a function of the arguments alone: no clock, no host, no path goes into them.
 """
 
-import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from flash_pipeline.backtest.costs import Costs
+from flash_pipeline.backtest.charts import BUY_AND_HOLD
+from flash_pipeline.backtest.context import FoldRow, ReportContext, assumption_figures, assumptions
 from flash_pipeline.backtest.figures import four_panel
-from flash_pipeline.backtest.formatting import (
-    METRIC_ROWS,
-    signed_percent,
-    written,
-    written_quality,
-)
 from flash_pipeline.backtest.metrics import Metrics, summarise
+from flash_pipeline.backtest.page import Content, Quality, render
 from flash_pipeline.backtest.result import BacktestResult
-from flash_pipeline.backtest.verdict import Verdict, judge
-from flash_pipeline.errors import InvalidConfig, InvalidInput
-from flash_pipeline.market import Interval, iso_utc
+from flash_pipeline.backtest.sharpe import deflated_sharpe, moments
+from flash_pipeline.backtest.verdict import Rivals, Verdict, ahead_of, judge
+from flash_pipeline.errors import InvalidInput
+from flash_pipeline.market import Interval
 from flash_pipeline.storage.files import replacing_folder, write_parquet
-
-Quality = Mapping[str, float | str | None]
-"""Measures of the predictions themselves, by a name for people; None where not defined."""
-
-
-@dataclass(frozen=True)
-class ReportContext:
-    """What the numbers of a report rest on.
-
-    Raises
-    ------
-    InvalidConfig
-        If the horizon is below 1.
-    """
-
-    interval: Interval
-    """Length of a bar; gives the bars per year."""
-    costs: Costs
-    """Costs of strategy and benchmark alike."""
-    horizon: int
-    """Bars that a forecast looks ahead and its cohort is held."""
-    model_version: str
-    """Version of the registered model, or another name of what made the predictions."""
-    synthetic: bool
-    """Whether the prices come from the market simulator."""
-    funding_charged: bool = False
-    """Whether funding rates were given to `simulate`."""
-
-    def __post_init__(self) -> None:
-        if self.horizon < 1:
-            raise InvalidConfig(f"horizon is {self.horizon}: expected at least 1 bar")
 
 
 @dataclass(frozen=True)
@@ -76,10 +40,25 @@ class Report:
     """Measures of the strategy."""
     buy_and_hold: Metrics
     """Measures of the benchmark."""
+    baselines: Mapping[str, Metrics]
+    """Measures of the simpler models, by name."""
     verdict: Verdict
     """The judgement at the top of the page."""
     png: bytes
     """The four-panel picture, as in `report.png`."""
+    deflated_sharpe: float | None
+    """Probability of a Sharpe ratio above zero after all trials; None if they are not known."""
+    assumptions: tuple[tuple[str, str], ...]
+    """What the numbers rest on, by a name for people."""
+
+    def figures(self) -> dict[str, float | int | None]:
+        """Return the measures of the strategy and its deflated Sharpe ratio; None for NaN."""
+        deflated = self.deflated_sharpe
+        known = deflated is not None and math.isfinite(deflated)
+        return {
+            **self.strategy.as_json(),
+            "deflated_sharpe_probability": deflated if known else None,
+        }
 
 
 def write_report(
@@ -90,6 +69,8 @@ def write_report(
     context: ReportContext,
     predictions: pa.Table,
     prediction_quality: Quality,
+    baselines: Mapping[str, BacktestResult] | None = None,
+    folds: Sequence[FoldRow] = (),
 ) -> Report:
     """Measure a backtest, judge it and write its folder, whole or not at all.
 
@@ -102,9 +83,14 @@ def write_report(
     context : ReportContext
         Assumptions shown on the page.
     predictions : pa.Table
-        What the strategy traded on, kept as it is.
+        What the strategy traded on, kept as it is. With the columns `made_at`, `symbol`,
+        `prediction` and `label` the page has their rolling rank IC.
     prediction_quality : mapping of str to float, str or None
         Rows such as rank IC or the error beside that of the zero forecast, in their order.
+    baselines : mapping of str to BacktestResult or None
+        Simpler models by name, over the same bars and symbols, at the same costs.
+    folds : sequence of FoldRow
+        Of a walk-forward; the page has their table if there are any.
 
     Returns
     -------
@@ -114,38 +100,61 @@ def write_report(
     Raises
     ------
     InvalidInput
-        If strategy and benchmark differ in bars or symbols, or their bars are not of the
-        context's interval.
+        If the results differ in bars or symbols, or their bars are not of the context's interval.
     """
-    _check_same_market(result, benchmark, context.interval)
-    bars_per_year = context.interval.bars_per_year
-    strategy, held = summarise(result, bars_per_year), summarise(benchmark, bars_per_year)
-    verdict = judge(strategy, held, synthetic=context.synthetic)
+    baselines = baselines or {}
+    for name, other in {"benchmark": benchmark, **baselines}.items():
+        _check_same_market(name, result, other, context.interval)
+    per_year = context.interval.bars_per_year
+    strategy, held = summarise(result, per_year), summarise(benchmark, per_year)
+    simpler = {name: summarise(other, per_year) for name, other in baselines.items()}
+    trials = context.trials
+    deflated = None if trials is None else deflated_sharpe(moments(result.returns_T), trials)
+    rivals = Rivals(ahead_of(result, benchmark), simpler, deflated)
+    verdict = judge(strategy, held, synthetic=context.synthetic, rivals=rivals)
     png = four_panel(
-        result, benchmark, strategy, benchmark_metrics=held, synthetic=context.synthetic
+        result,
+        benchmark,
+        strategy,
+        benchmark_metrics=held,
+        baselines=baselines,
+        synthetic=context.synthetic,
     )
-    report = Report(folder, strategy, held, verdict, png)
+    told = tuple(assumptions(result, context))
+    report = Report(folder, strategy, held, simpler, verdict, png, deflated, told)
+    page = render(
+        Content(
+            result=result,
+            benchmark=benchmark,
+            baselines=baselines,
+            metrics={"Strategy": strategy, BUY_AND_HOLD: held, **simpler},
+            verdict=verdict,
+            deflated_sharpe=deflated,
+            context=context,
+            predictions=predictions,
+            quality=prediction_quality,
+            folds=folds,
+        )
+    )
+    numbers = _numbers(report, result, context, prediction_quality, folds)
     with replacing_folder(folder) as temporary:
-        page = _render(report, result, context, prediction_quality)
         (temporary / "report.html").write_text(page, encoding="utf-8")
         (temporary / "report.png").write_bytes(png)
-        numbers = json.dumps(
-            _numbers(report, result, context, prediction_quality), indent=2, allow_nan=False
-        )
-        (temporary / "metrics.json").write_text(numbers + "\n", encoding="utf-8")
+        text = json.dumps(_json_safe(numbers), indent=2, allow_nan=False)
+        (temporary / "metrics.json").write_text(text + "\n", encoding="utf-8")
         write_parquet(predictions, temporary / "predictions.parquet")
     return report
 
 
 def _check_same_market(
-    result: BacktestResult, benchmark: BacktestResult, interval: Interval
+    name: str, result: BacktestResult, other: BacktestResult, interval: Interval
 ) -> None:
-    if result.symbols != benchmark.symbols:
+    if result.symbols != other.symbols:
         raise InvalidInput(
-            f"the benchmark holds {benchmark.symbols}: expected the strategy's {result.symbols}"
+            f"the {name} holds {other.symbols}: expected the strategy's {result.symbols}"
         )
-    if result.start_time_T.tolist() != benchmark.start_time_T.tolist():
-        raise InvalidInput("the benchmark covers other bars than the strategy")
+    if result.start_time_T.tolist() != other.start_time_T.tolist():
+        raise InvalidInput(f"the {name} covers other bars than the strategy")
     if result.bar_ms != interval.milliseconds:
         raise InvalidInput(
             f"bars are {result.bar_ms} ms long: expected {interval.milliseconds} ms, "
@@ -153,90 +162,33 @@ def _check_same_market(
         )
 
 
-def _render(
-    report: Report, result: BacktestResult, context: ReportContext, quality: Quality
-) -> str:
-    environment = Environment(
-        loader=PackageLoader("flash_pipeline.backtest", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
-        symbols=", ".join(result.symbols),
-        period=_period(result),
-        synthetic=context.synthetic,
-        model_version=context.model_version,
-        verdict=report.verdict,
-        picture=base64.b64encode(report.png).decode("ascii"),
-        metrics=[
-            (r.label, r.explanation, written(r, report.strategy), written(r, report.buy_and_hold))
-            for r in METRIC_ROWS
-        ],
-        pnl=[(name, signed_percent(value)) for name, value in _net_pnl(result).items()],
-        quality=[(name, written_quality(value)) for name, value in quality.items()],
-        assumptions=_assumptions(result, context),
-    )
-
-
-def _assumptions(result: BacktestResult, context: ReportContext) -> list[tuple[str, str]]:
-    costs = context.costs
-    cohorts = (
-        f"held for {context.horizon} bars, each with 1/{context.horizon} of the capital"
-        if context.horizon > 1
-        else "held for one bar"
-    )
-    funding = "charged at settlement" if context.funding_charged else "not included"
-    return [
-        ("Period", _period(result)),
-        ("Bars", f"{len(result.returns_T):,} of {context.interval.minutes:,} minutes"),
-        ("Execution", "decided at a bar's close, filled at the next bar's open"),
-        ("Signals", f"forecasts {context.horizon} bars ahead, {cohorts}"),
-        ("Exchange fee", f"{costs.fee_rate:.4%} of the traded notional"),
-        ("Slippage", f"{costs.slippage_rate:.4%} of the traded notional"),
-        ("Funding", funding),
-        ("Marking", "every held position at every close; open positions are not sold at the end"),
-        ("Annualised with", f"{context.interval.bars_per_year:,.0f} bars per year"),
-        ("Benchmark", "equal weights bought at the first open, same costs, never rebalanced"),
-        ("Model version", context.model_version),
-        ("Market", "synthetic, from the simulator" if context.synthetic else "recorded candles"),
-    ]
-
-
 def _numbers(
-    report: Report, result: BacktestResult, context: ReportContext, quality: Quality
+    report: Report,
+    result: BacktestResult,
+    context: ReportContext,
+    quality: Quality,
+    folds: Sequence[FoldRow],
 ) -> dict[str, Any]:
     return {
         "verdict": asdict(report.verdict),
         "strategy": report.strategy.as_json(),
         "buy_and_hold": report.buy_and_hold.as_json(),
-        "net_pnl_by_symbol": _net_pnl(result),
-        "prediction_quality": {name: _json_safe(value) for name, value in quality.items()},
-        "assumptions": {
-            "start_time": iso_utc(int(result.start_time_T[0])),
-            "end_time": iso_utc(result.end_time),
-            "interval": context.interval.value,
-            "bars_per_year": context.interval.bars_per_year,
-            "horizon_bars": context.horizon,
-            "fee_rate": context.costs.fee_rate,
-            "slippage_rate": context.costs.slippage_rate,
-            "funding_charged": context.funding_charged,
-            "model_version": context.model_version,
-            "synthetic": context.synthetic,
-        },
+        "baselines": {name: metrics.as_json() for name, metrics in report.baselines.items()},
+        "trials": None if context.trials is None else asdict(context.trials),
+        "deflated_sharpe_probability": report.deflated_sharpe,
+        "net_pnl_by_symbol": dict(zip(result.symbols, result.net_pnl_S.tolist(), strict=True)),
+        "prediction_quality": dict(quality),
+        "folds": [asdict(row) for row in folds],
+        "assumptions": assumption_figures(result, context),
     }
 
 
-def _net_pnl(result: BacktestResult) -> dict[str, float]:
-    return dict(zip(result.symbols, result.net_pnl_S.tolist(), strict=True))
-
-
-def _json_safe(value: float | str | None) -> float | str | None:
-    if isinstance(value, str) or value is None:
-        return value
-    return float(value) if math.isfinite(value) else None
-
-
-def _period(result: BacktestResult) -> str:
-    return f"{iso_utc(int(result.start_time_T[0]))} to {iso_utc(result.end_time)}"
+def _json_safe(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
+    """Return None in place of NaN and infinity, at any depth."""
+    if isinstance(value, dict):
+        return {name: _json_safe(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_json_safe(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

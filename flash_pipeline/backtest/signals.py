@@ -154,7 +154,9 @@ def hold_cohorts(weights_TS: FloatArray, horizon: int) -> FloatArray:
     A forecast over h bars is earned over h bars. So each bar opens a cohort that is held for h
     bars, and the portfolio is the mean of the h cohorts alive (Jegadeesh & Titman 1993,
     "Returns to Buying Winners and Selling Losers", section I). Booking the h-bar return at every
-    bar, as if all of the capital earned it h times over, is what this replaces.
+    bar, as if all of the capital earned it h times over, is what this replaces. The other honest
+    way to hold a signal for h bars is `simulate(..., rebalance_every=h)`: all of the capital
+    follows one signal in h, which costs less and depends on the hour of the first.
 
     Parameters
     ----------
@@ -178,15 +180,49 @@ def hold_cohorts(weights_TS: FloatArray, horizon: int) -> FloatArray:
     """
     if horizon < 1:
         raise InvalidConfig(f"horizon is {horizon}: expected at least 1 bar")
-    weights_TS = _as_matrix("weights", weights_TS)
-    if not np.isfinite(weights_TS).all():
-        raise InvalidInput("weights hold NaN or infinity: the sizing rules give 0 for no position")
+    weights_TS = _finite(weights_TS)
     # Added up cohort by cohort: a difference of running sums would leave rounding where every
     # cohort is flat, and a position of 1e-17 asks for prices.
     total_TS = weights_TS.copy()
     for age in range(1, min(horizon, len(weights_TS))):
         total_TS[age:] += weights_TS[:-age]
     return np.asarray(total_TS / horizon)
+
+
+def capped(
+    weights_TS: FloatArray, *, gross_cap: float, symbol_cap: float | None = None
+) -> FloatArray:
+    """Cut weights to caps, where `simulate` would refuse them.
+
+    Parameters
+    ----------
+    weights_TS : array [T, S]
+        Signed weights without NaN.
+    gross_cap : float
+        Largest sum of the sizes of a row, above 0; a row above it is scaled down as a whole.
+    symbol_cap : float or None
+        Largest size of one weight, above 0, applied first.
+
+    Raises
+    ------
+    InvalidConfig
+        If a cap is no positive number.
+    InvalidInput
+        If a weight is not finite.
+
+    Examples
+    --------
+    >>> capped(np.array([[0.9, -0.2, 0.5]]), gross_cap=0.6, symbol_cap=0.5).tolist()
+    [[0.25, -0.1, 0.25]]
+    """
+    for name, cap in (("gross_cap", gross_cap), ("symbol_cap", symbol_cap)):
+        if cap is not None and not (np.isfinite(cap) and cap > 0):
+            raise InvalidConfig(f"{name} is {cap}: expected a number above 0")
+    weights_TS = _finite(weights_TS)
+    if symbol_cap is not None:
+        weights_TS = np.clip(weights_TS, -symbol_cap, symbol_cap)
+    gross_T1 = np.abs(weights_TS).sum(axis=1, keepdims=True)
+    return np.asarray(weights_TS * (gross_cap / np.maximum(gross_T1, gross_cap)))
 
 
 def _shared(signal_TS: FloatArray) -> FloatArray:
@@ -198,6 +234,13 @@ def _as_matrix(what: str, array_TS: Predictions) -> FloatArray:
     if matrix_TS.ndim != 2 or matrix_TS.shape[1] == 0:
         raise InvalidInput(f"{what} have shape {matrix_TS.shape}: expected [bars, symbols]")
     return matrix_TS
+
+
+def _finite(weights_TS: FloatArray) -> FloatArray:
+    weights_TS = _as_matrix("weights", weights_TS)
+    if not np.isfinite(weights_TS).all():
+        raise InvalidInput("weights hold NaN or infinity: the sizing rules give 0 for no position")
+    return weights_TS
 
 
 def _bounded(what: str, array_TS: Predictions, low: float, high: float) -> FloatArray:

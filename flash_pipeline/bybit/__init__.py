@@ -1,7 +1,12 @@
 """The client of Bybit's public v5 market API: strict about every answer, polite with every call."""
 
 from flash_pipeline.bybit.client import BybitClient
-from flash_pipeline.bybit.instruments import INSTRUMENT_SCHEMA, fetch_instruments, store_instruments
+from flash_pipeline.bybit.instruments import (
+    INSTRUMENT_SCHEMA,
+    fetch_instruments,
+    read_instruments,
+    store_instruments,
+)
 from flash_pipeline.bybit.klines import MAX_CANDLES
 from flash_pipeline.bybit.order_book import MOST_LEVELS, BookAnswer
 from flash_pipeline.bybit.tickers import TICKER_SCHEMA
@@ -14,5 +19,6 @@ __all__ = [
     "BookAnswer",
     "BybitClient",
     "fetch_instruments",
+    "read_instruments",
     "store_instruments",
 ]

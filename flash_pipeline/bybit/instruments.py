@@ -17,6 +17,7 @@ from flash_pipeline.bybit.fields import (
     OptionalNumber,
     parse_row,
 )
+from flash_pipeline.errors import FileDamaged
 from flash_pipeline.storage.files import write_parquet
 from flash_pipeline.transport import Fields
 
@@ -89,6 +90,8 @@ def fetch_instruments(client: BybitClient, symbols: Iterable[str]) -> pa.Table:
 def store_instruments(table: pa.Table, path: Path) -> pa.Table:
     """Replace the stored rows of these symbols, keep those of others, and return all of them.
 
+    A file that cannot be read is replaced: nothing of it is kept.
+
     Parameters
     ----------
     table : pa.Table
@@ -96,13 +99,32 @@ def store_instruments(table: pa.Table, path: Path) -> pa.Table:
     path : Path
         Parquet file; replaced whole or not at all.
     """
-    if path.is_file():
-        old = pq.read_table(path)
+    try:
+        old = read_instruments(path)
+    except FileDamaged:
+        old = None
+    if old is not None:
         others = old.filter(pc.invert(pc.is_in(old["symbol"], table["symbol"])))
         table = pa.concat_tables([table, others.cast(INSTRUMENT_SCHEMA)])
     table = table.sort_by("symbol")
     write_parquet(table, path)
     return table
+
+
+def read_instruments(path: Path) -> pa.Table | None:
+    """Return the stored instruments; None where there is no file.
+
+    Raises
+    ------
+    FileDamaged
+        If the file cannot be read.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return pq.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise FileDamaged(f"{path} cannot be read: {error}") from error
 
 
 def _parse(spec: JsonObject) -> dict[str, str | int | float | None]:

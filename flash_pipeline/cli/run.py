@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flash_pipeline.cli.summary import print_summary
 from flash_pipeline.errors import InvalidTimeRange, RunFailed
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ def run(
     # Dagster and the definitions take most of a second: not for `--help`.
     import dagster as dg
 
+    from flash_pipeline.cli.summary import print_summary
     from flash_pipeline.defs.instance import prepare_instance
     from flash_pipeline.defs.partitions import range_tags
     from flash_pipeline.defs.resources import PipelineResource

@@ -4,6 +4,7 @@ import json
 
 import click
 
+from flash_pipeline.cli.output import prediction_words
 from flash_pipeline.evaluation.forecasts import latest_forecasts
 from flash_pipeline.market import compact_utc, iso_utc
 from flash_pipeline.settings import Settings, redacted
@@ -24,7 +25,7 @@ def print_summary(settings: Settings) -> None:
             f"model version {rows[0]['model_version']}{label}"
         )
     for row in rows:
-        click.echo(f"  {row['symbol']:<12} {_words(row['head'], row['prediction'])}")
+        click.echo(f"  {row['symbol']:<12} {prediction_words(row['head'], row['prediction'])}")
     report = settings.reports / compact_utc(made_at) / "report.html"
     verdict = json.loads(report.with_name("metrics.json").read_text())["verdict"]
     click.echo(f"\nVerdict     {verdict['headline']}")
@@ -33,11 +34,3 @@ def print_summary(settings: Settings) -> None:
     click.echo("Model       models:/flash-attention-trader@champion")
     click.echo(f"            with MLFLOW_TRACKING_URI={redacted(settings.tracking_uri)}")
     click.echo("UI          make dev  ->  http://127.0.0.1:3000 (Dagster), :5000 (MLflow)")
-
-
-def _words(head: str, prediction: float) -> str:
-    if head == "direction":
-        return f"{prediction:7.1%} probability of a rise"
-    if head == "allocation":
-        return f"{prediction:+7.2f} weight"
-    return f"{prediction:+8.3%} {'median ' if head == 'quantile' else ''}log return"

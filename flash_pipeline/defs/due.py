@@ -101,12 +101,13 @@ def _without_funding(
 ) -> Iterator[Month]:
     """Yield each symbol's first month that funding was never asked for, and the month before.
 
-    That one may have been stored before it was over, and a pause then began.
+    A month whose file cannot be read counts as one. The month before may
+    have been stored before it was over, and a pause then began.
     """
     for symbol in symbols:
         asked = set(store.months(symbol))
         for n, month in enumerate(months):
-            if month not in asked:
+            if month not in asked or store.is_damaged(symbol, month):
                 yield months[max(0, n - 1)]
                 break
 

@@ -1,8 +1,15 @@
 """Why a run failed, in the words of the error that says it."""
 
+import re
+
 import dagster as dg
 
 from flash_pipeline import errors
+
+_BROKEN_BOUND = re.compile(
+    r"^(\S+)\n  (.+) \[type=\w+, input_value=(.*), input_type=\w+\]$", re.MULTILINE
+)
+"""One finding of pydantic's: the setting, what was expected, and the value."""
 
 
 def failure_reason(result: dg.ExecuteInProcessResult) -> str:
@@ -30,4 +37,7 @@ def _message(error: object) -> str:
         error = getattr(error, "cause", None)
     ours = [link for link in chain if hasattr(errors, getattr(link, "cls_name", "") or "")]
     text = str(getattr((ours or chain[-1:])[0], "message", "")).strip()
+    bounds = _BROKEN_BOUND.findall(text)
+    if bounds:
+        return "; ".join(f"{name} is {value}: {words.lower()}" for name, words, value in bounds)
     return text.partition(": ")[2] or text

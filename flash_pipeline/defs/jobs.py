@@ -1,11 +1,13 @@
-"""The job over the whole graph, and the schedule that runs it every hour."""
+"""The job from candles to forecasts, with its hourly schedule, and that of the walk-forward."""
 
 from pathlib import Path
 
 import dagster as dg
 
 from flash_pipeline.bybit import BybitClient
-from flash_pipeline.defs.assets import HOURLY
+from flash_pipeline.defs.assets import ASSETS, HOURLY, ON_REQUEST
+from flash_pipeline.defs.assets.audits import GROUP as AUDITS
+from flash_pipeline.defs.assets.walk_forward import GROUP as EVALUATION
 from flash_pipeline.defs.due import months_to_refresh
 from flash_pipeline.defs.partitions import range_tags
 from flash_pipeline.defs.resources import PipelineResource, bury_killed_run
@@ -14,7 +16,14 @@ from flash_pipeline.settings import Settings
 from flash_pipeline.storage.lock import claim_home, holder
 
 JOB_NAME = "refresh"
-"""The job over the whole graph."""
+"""The job from candles to forecasts."""
+
+WALK_FORWARD_JOB = "evaluate"
+"""The job of the walk-forward: a run for each fold, the first of which plans it and the last of
+which joins it. The run of a fold is that of its partition, by the tag `dagster/partition`."""
+
+AUDIT_JOB = "audit"
+"""The job of the leak audits."""
 
 MAX_RUNTIME_S = 3300
 """A run is ended after this long, before the next hour's tick."""
@@ -23,15 +32,37 @@ REFERENCE_HOURS = (0, 8, 16)
 """UTC hours of the runs that refresh funding, mark price and tickers too: most funding settles
 then. The others send no more requests than the forecasts need."""
 
+_PRIORITY_TAG = "dagster/priority"
+_BACKFILL_TAG = "dagster/backfill"
+_WALK_FORWARD_ASSETS = {
+    asset.key.to_user_string()
+    for asset in ASSETS
+    if asset.group_names_by_key[asset.key] == EVALUATION
+}
+
 _CLOCK_TIMEOUT_S = 2.0
 _CLOCK_TOLERANCE_BARS = 3
 
 refresh = dg.define_asset_job(
     JOB_NAME,
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.groups(*ON_REQUEST),
     description="Everything from raw candles to forecasts, for the months of the run.",
     executor_def=dg.in_process_executor,
     tags={"dagster/max_runtime": str(MAX_RUNTIME_S)},
+)
+
+evaluate = dg.define_asset_job(
+    WALK_FORWARD_JOB,
+    selection=dg.AssetSelection.groups(EVALUATION),
+    description="Walk-forward of all models over the stored windows: backfill all of its folds.",
+    executor_def=dg.in_process_executor,
+)
+
+audit = dg.define_asset_job(
+    AUDIT_JOB,
+    selection=dg.AssetSelection.groups(AUDITS),
+    description="Every leak audit of the champion and the challenger.",
+    executor_def=dg.in_process_executor,
 )
 
 
@@ -45,9 +76,12 @@ refresh = dg.define_asset_job(
 def hourly(
     context: dg.ScheduleEvaluationContext, pipeline: PipelineResource
 ) -> dg.RunRequest | dg.SkipReason:
-    """Every hour at minute 2, unless the last run is still at it."""
+    """Every hour at minute 2, unless the last run is still at it.
+
+    Between the folds of a walk-forward the run goes first.
+    """
     settings = Settings.from_environment()
-    running = active_run(context.instance, settings.home)
+    running = active_run(context.instance, settings.home, yielding=True)
     if running is not None:
         return dg.SkipReason(f"run {running} is still active")
     tick = context.scheduled_execution_time
@@ -58,25 +92,43 @@ def hourly(
     first, last = months_to_refresh(settings, pipeline, now, reference=reference)
     return dg.RunRequest(
         run_key=tick.isoformat(),
-        tags=range_tags(first, last),
+        tags={**range_tags(first, last), _PRIORITY_TAG: "1"},
         asset_selection=None if reference else HOURLY,
     )
 
 
-def active_run(instance: dg.DagsterInstance, home: Path) -> str | None:
+def active_run(instance: dg.DagsterInstance, home: Path, *, yielding: bool = False) -> str | None:
     """Return the id of a run that is at work on a home or about to be, None where there is none.
 
     A run that held the home and is not finished although the home is free was killed: it is
     buried here, so that it blocks nothing.
+
+    Parameters
+    ----------
+    yielding : bool
+        Leave out the runs of a backfill of the walk-forward: each is one fold, after which a run
+        of higher priority is next.
     """
     busy = holder(home)
     if busy is not None:
-        return busy
-    if home.is_dir():
+        run = instance.get_run_by_id(busy)
+        if not (yielding and run is not None and _is_fold(run)):
+            return busy
+    elif home.is_dir():
         with claim_home(home) as claim:
             bury_killed_run(instance, claim)
-    waiting = dg.RunsFilter(statuses=list(_WAITING))
-    return next((run.run_id for run in instance.get_runs(waiting, limit=1)), None)
+    waiting = instance.get_runs(dg.RunsFilter(statuses=list(_WAITING)))
+    return next((run.run_id for run in waiting if not (yielding and _is_fold(run))), None)
+
+
+def _is_fold(run: dg.DagsterRun) -> bool:
+    """Say whether a run is one of a backfill of the walk-forward, be it of its job or its assets.
+
+    One of the command line holds the home until all folds are done.
+    """
+    assets = {key.to_user_string() for key in run.asset_selection or ()}
+    ours = run.job_name == WALK_FORWARD_JOB or (bool(assets) and assets <= _WALK_FORWARD_ASSETS)
+    return ours and _BACKFILL_TAG in run.tags
 
 
 def keeps_time(settings: Settings, pipeline: PipelineResource, now: int) -> bool:

@@ -64,3 +64,10 @@ def column_schema(schema: pa.Schema) -> dg.TableSchema:
             for field in schema
         ]
     )
+
+
+def table(rows: pa.Table) -> dg.TableMetadataValue:
+    """Return an Arrow table as one that the UI shows, with the descriptions of its columns."""
+    return dg.MetadataValue.table(
+        [dg.TableRecord(row) for row in rows.to_pylist()], column_schema(rows.schema)
+    )

@@ -60,6 +60,12 @@ class PipelineResource(dg.ConfigurableResource):
         default=None, description="Passes over the training windows, cold or warm, at least 1."
     )
 
+    seeds: int | None = Field(
+        default=None,
+        description="Members of an ensemble, at least 1: models from different seeds whose "
+        "predictions are averaged.",
+    )
+
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["PipelineResource"]:
         """Hold the home while a run is executed; a schedule's evaluation needs no hold of it."""
@@ -94,7 +100,7 @@ class PipelineResource(dg.ConfigurableResource):
             "months": self.months,
         }
         model = {"head": self.head, "attention": self.attention, "n_layers": self.n_layers}
-        train = {"epochs": self.epochs, "warm_epochs": self.epochs}
+        train = {"epochs": self.epochs, "warm_epochs": self.epochs, "seeds": self.seeds}
         recipe = recipe.with_data(**{k: v for k, v in data.items() if v is not None})
         recipe = recipe.with_model(**{k: v for k, v in model.items() if v is not None})
         return recipe.with_training(**{k: v for k, v in train.items() if v is not None})

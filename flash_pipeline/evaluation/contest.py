@@ -1,11 +1,12 @@
-"""The challenger and the champion on the same dates, which neither has seen.
+"""The challenger, the champion and baselines on the same dates, which none of them has seen.
 
 Shape letters: N anchors, T bars, S symbols.
 """
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,50 +15,31 @@ import numpy.typing as npt
 
 from flash_pipeline.backtest import (
     BacktestResult,
-    Costs,
+    FoldRow,
     Metrics,
-    Prices,
     Report,
     ReportContext,
-    buy_and_hold,
-    simulate,
-    summarise,
+    Trials,
     write_report,
 )
 from flash_pipeline.errors import NotEnoughHistory, SchemaMismatch
-from flash_pipeline.evaluation.measures import contest_loss, measured_as, prediction_quality
-from flash_pipeline.evaluation.trading import (
-    gross_cap,
-    load_prices,
-    predict_windows,
-    predictions_table,
-    size_positions,
-)
+from flash_pipeline.evaluation.entrants import Contestant, readable, run_model
+from flash_pipeline.evaluation.fitness import misfit, obsolete
+from flash_pipeline.evaluation.identity import contest_digest
+from flash_pipeline.evaluation.rivals import Rival, no_position, rival_track, trade_rival
+from flash_pipeline.evaluation.terms import Terms, open_venue
+from flash_pipeline.evaluation.tracks import Tracks
+from flash_pipeline.evaluation.trading import load_prices, predictions_table
+from flash_pipeline.evaluation.tried import Tried
 from flash_pipeline.market import compact_utc, iso_utc
 from flash_pipeline.storage.files import replacing_file
 from flash_pipeline.storage.klines import KlineStore
-from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.bundle import ModelBundle, UnreadableBundle
 from flash_pipeline.windows.blocks import WindowFrame
 from flash_pipeline.windows.split import Split
 
 _LEAST_HORIZONS = 4
 _LEAST_ANCHORS = 48
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A registered model and how it did over the dates of a contest."""
-
-    version: str
-    """Version in the registry."""
-    head: str
-    """What it predicts; the levels too where these are quantiles."""
-    loss: float
-    """Mean loss over the dates in a unit that models of one head share; lower is better."""
-    quality: dict[str, float]
-    """Rank IC, hit rate and the like; NaN where not defined."""
-    metrics: Metrics
-    """Of the backtest, after costs."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +60,23 @@ class Contest:
     """On the same dates; None where there is none that can be compared."""
     champion_absent: str
     """Why there is no champion to compare, empty where there is one."""
+    tracks: Tracks = field(compare=False)
+    """What each earned and lost date by date: saved beside the figures, as Parquet."""
     rival: str | None = None
     """Version of the champion that was to be met, comparable or not; None where there was none."""
     champion_unfit: bool = False
-    """Whether there is a champion that cannot predict from these windows at all."""
+    """Whether there is a champion that no configuration of this home can predict with again."""
+    terms: str = ""
+    """Hash of the dates, of what trading costs and of who competes: see `contest_digest`."""
 
     def save(self, path: Path) -> None:
-        """Write the figures as JSON, whole or not at all; NaN becomes null."""
-        text = json.dumps(_finite(asdict(self)), indent=2)
+        """Write the figures as JSON and the tracks as Parquet beside it, each whole or not at all.
+
+        NaN becomes null.
+        """
+        figures = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tracks"}
+        text = json.dumps(_finite(figures), indent=2)
+        self.tracks.save(path.with_suffix(".parquet"), self._mark())
         with replacing_file(path) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -96,7 +87,7 @@ class Contest:
         Raises
         ------
         SchemaMismatch
-            If there is no such file, or it holds something else.
+            If there are no such files, they hold something else, or the two are not of one contest.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -104,29 +95,82 @@ class Contest:
                 name: None if values[name] is None else _contestant(values[name])
                 for name in ("challenger", "champion")
             }
-            return cls(**{**values, **contestants})
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            tracks, mark = Tracks.load(path.with_suffix(".parquet"))
+            contest = cls(**{**values, **contestants, "tracks": tracks})
+        except (OSError, ValueError, TypeError, KeyError, SchemaMismatch) as error:
             raise SchemaMismatch(f"{path} holds no contest: {error}") from error
+        if contest._mark() != mark:
+            raise SchemaMismatch(
+                f"{path} holds no contest: its tracks are of {mark}, its figures of "
+                f"{contest._mark()}: materialize backtest_report again"
+            )
+        return contest
+
+    def _mark(self) -> dict[str, Any]:
+        """Return what the figures and the tracks of one contest have in common."""
+        return {
+            "made_at": self.made_at,
+            "first_made_at": self.first_made_at,
+            "challenger": self.challenger.version,
+            "rival": self.rival,
+            "terms": self.terms,
+        }
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a report shows beside the contest."""
+
+    folds: Sequence[FoldRow] = ()
+    """Of a walk-forward of the recipe."""
+    tried: Tried | None = None
+    """Which other models were tried; None where that is not known: nothing is deflated then."""
+    remarks: tuple[tuple[str, str], ...] = ()
+    """Further rows of the assumptions: a name and a few words each."""
+
+    def trials(self, result: BacktestResult, bars_per_year: float) -> Trials | None:
+        """Return the trials with the judged model's own backtest; None where not known."""
+        return None if self.tried is None else self.tried.with_own(result, bars_per_year)
+
+    @property
+    def rows(self) -> tuple[tuple[str, str], ...]:
+        """All further rows."""
+        told = () if self.tried is None else (("Trials", self.tried.told),)
+        return (*self.remarks, *told)
+
+
+NOTHING_BESIDE = Beside()
+"""No folds, and no other models known."""
 
 
 def evaluate_challenger(
     frame: WindowFrame,
     store: KlineStore,
-    costs: Costs,
+    terms: Terms,
     reports: Path,
     challenger: tuple[str, ModelBundle],
-    champion: tuple[str, ModelBundle] | None,
+    champion: tuple[str, ModelBundle | UnreadableBundle] | None,
+    baselines: Sequence[Rival] = (),
+    *,
+    beside: Beside = NOTHING_BESIDE,
 ) -> tuple[Contest, Report]:
-    """Backtest the challenger, and the champion beside it, and write the challenger's report.
+    """Backtest the challenger, the champion and baselines, and write the challenger's report.
 
-    Every date used comes after the last price that touched either model's weights or choice of
+    Every date used comes after the last price that touched any model's weights or choice of
     checkpoint (`Provenance.seen_until`), so a model trained on more recent data shortens the
-    contest for both.
+    contest for all. Everyone trades on the same terms.
 
     Parameters
     ----------
+    terms : Terms
+        Costs, account, caps, lots and funding.
     challenger, champion : (version, bundle)
-        No champion, or one that predicts something else, leaves the challenger alone.
+        No champion, or one that predicts something else or cannot be read any more, leaves the
+        challenger alone with the baselines.
+    baselines : sequence of Rival
+        Simple models: see `gather_rivals`. Holding no position is among them in any case.
+    beside : Beside
+        What else the report shows.
 
     Returns
     -------
@@ -140,80 +184,93 @@ def evaluate_challenger(
     NotEnoughHistory
         If fewer than 48 dates, or 4 horizons, follow what the challenger has seen.
     """
-    absent = _unfit(frame, champion)
-    unfit = bool(absent)
-    absent = absent or ("" if champion is not None else "there is no champion yet")
-    rivals = [challenger] if absent or champion is None else [challenger, champion]
-    index_N = _unseen(frame, [bundle for _, bundle in rivals])
-    least = least_dates(frame.horizon)
-    if len(rivals) == 2 and len(index_N) < least:
-        absent = f"fewer than {least} dates follow what both models have seen"
-        rivals, index_N = [challenger], _unseen(frame, [challenger[1]])
-    if len(index_N) < least:
-        raise NotEnoughHistory(
-            f"{len(index_N)} labelled dates follow what version {challenger[0]} has seen "
-            f"(to {iso_utc(challenger[1].provenance.seen_until)}): expected {least}"
-        )
-    prices = load_prices(frame, store, index_N)
-    outcomes = [_run(frame, prices, costs, index_N, *rival) for rival in rivals]
-    predictions_NS, result, contestant = outcomes[0]
-    met = outcomes[1][2] if len(outcomes) > 1 else None
-    benchmark = buy_and_hold(prices, costs)
+    unfit, absent = _absent(frame, champion)
+    opponent = None
+    if not absent and champion is not None and isinstance(champion[1], ModelBundle):
+        opponent = champion[0], champion[1]
+    meeting = _meet(frame, challenger, opponent, baselines)
+    if opponent is not None and meeting.champion is None:
+        absent = f"fewer than {least_dates(frame.horizon)} dates follow what both models have seen"
+    index_N = meeting.index_N
+    venue = open_venue(terms, load_prices(frame, store, index_N))
+    mine = run_model(frame, venue, index_N, *challenger)
+    met = None if meeting.champion is None else run_model(frame, venue, index_N, *meeting.champion)
+    simple = {each.name: trade_rival(each, frame, venue, index_N) for each in meeting.baselines}
     made_at = int(frame.made_at_N[-1])
     report = write_report(
         reports / compact_utc(made_at),
-        result=result,
-        benchmark=benchmark,
+        result=mine.result,
+        benchmark=venue.buy_and_hold(),
         context=ReportContext(
             interval=frame.interval,
-            costs=costs,
+            costs=terms.costs,
             horizon=frame.horizon,
-            model_version=contestant.version,
+            model_version=challenger[0],
             synthetic=frame.synthetic,
+            funding=venue.funding.told,
+            account=venue.account,
+            trials=beside.trials(mine.result, frame.interval.bars_per_year),
+            remarks=(*venue.remarks, *meeting.remarks, *beside.rows),
         ),
-        predictions=predictions_table(frame, index_N, predictions_NS, contestant.version),
-        prediction_quality=_readable(contestant, met),
+        predictions=predictions_table(frame, index_N, mine.predictions_NS, challenger[0]),
+        prediction_quality=readable(mine.contestant, met.contestant if met else None),
+        baselines=simple,
+        folds=beside.folds,
     )
+    tracks = [rival_track(name, frame, index_N, result) for name, result in simple.items()]
     contest = Contest(
         made_at=made_at,
         anchors=len(index_N),
         first_made_at=int(frame.made_at_N[index_N[0]]),
         last_made_at=int(frame.made_at_N[index_N[-1]]),
-        challenger=contestant,
-        champion=met,
+        challenger=mine.contestant,
+        champion=met.contestant if met else None,
         champion_absent=absent,
+        tracks=Tracks(
+            mine.track, met.track if met else None, (no_position(frame, index_N), *tracks)
+        ),
         rival=champion[0] if champion is not None else None,
         champion_unfit=unfit,
+        terms=contest_digest(venue, frame.made_at_N[index_N], meeting.baselines),
     )
     return contest, report
 
 
-def _run(
+@dataclass(frozen=True)
+class _Meeting:
+    """Who meets the challenger, and on which dates."""
+
+    index_N: npt.NDArray[np.int64]
+    champion: tuple[str, ModelBundle] | None
+    baselines: Sequence[Rival]
+    remarks: tuple[tuple[str, str], ...] = ()
+
+
+def _meet(
     frame: WindowFrame,
-    prices: Prices,
-    costs: Costs,
-    index_N: npt.NDArray[np.int64],
-    version: str,
-    bundle: ModelBundle,
-) -> tuple[npt.NDArray[np.float32], BacktestResult, Contestant]:
-    told = predict_windows(frame, bundle, index_N)
-    # As live, a symbol whose own newest bar is not known gets no forecast.
-    last_N = frame.offset_N[index_N] + frame.lookback - 1
-    known_NS = frame.valid_BKS[frame.block_N[index_N], last_N]
-    told = replace(told, value_NS=np.where(known_NS, told.value_NS, np.float32(np.nan)))
-    weights_TS = size_positions(bundle, told)  # the dates are the bars of the prices
-    weights_TS[np.isnan(prices.close_TS)] = 0.0  # before its first close nothing can be held
-    result = simulate(weights_TS, prices, costs, gross_cap=gross_cap(bundle))
-    metrics = summarise(result, frame.interval.bars_per_year)
-    labels_NS = frame.label_NS[index_N].astype(np.float64)
-    contestant = Contestant(
-        version=version,
-        head=measured_as(bundle.config),
-        loss=contest_loss(bundle.config, told, labels_NS, metrics),
-        quality=prediction_quality(bundle.config, told, labels_NS),
-        metrics=metrics,
+    challenger: tuple[str, ModelBundle],
+    champion: tuple[str, ModelBundle] | None,
+    baselines: Sequence[Rival],
+) -> _Meeting:
+    """Let as many compete as leave enough dates: rather no baselines than no champion."""
+    least = least_dates(frame.horizon)
+    own = challenger[1].provenance.seen_until
+    index_N = _unseen(frame, own)
+    for opponent in dict.fromkeys((champion is not None, False)):
+        for simple in (baselines, ()):
+            seen = [own, *(each.seen_until for each in simple)]
+            if opponent and champion is not None:
+                seen.append(champion[1].provenance.seen_until)
+            index_N = _unseen(frame, max(seen))
+            if len(index_N) >= least:
+                few = ", ".join(each.name for each in baselines if not simple)
+                told = f"{few}: fewer than {least} dates follow what they have seen"
+                remarks = (("Baselines left out", told),) if few else ()
+                return _Meeting(index_N, champion if opponent else None, simple, remarks)
+    raise NotEnoughHistory(
+        f"{len(index_N)} labelled dates follow what version {challenger[0]} has seen "
+        f"(to {iso_utc(own)}): expected {least}"
     )
-    return told.value_NS, result, contestant
 
 
 def least_dates(horizon: int) -> int:
@@ -237,13 +294,12 @@ def require_dates(frame: WindowFrame, split: Split) -> None:
         )
 
 
-def _unseen(frame: WindowFrame, bundles: list[ModelBundle]) -> npt.NDArray[np.int64]:
-    """Return every date from the first to the last labelled one that no model has seen.
+def _unseen(frame: WindowFrame, seen_until: int) -> npt.NDArray[np.int64]:
+    """Return every date from the first to the last labelled one after what the models have seen.
 
     Dates between them whose label is missing stay in: whether a label will be missing is not
     known when the position is taken.
     """
-    seen_until = max(bundle.provenance.seen_until for bundle in bundles)
     labelled = np.flatnonzero(frame.known_N & (frame.made_at_N >= seen_until))
     return np.arange(labelled[0], labelled[-1] + 1) if len(labelled) else labelled
 
@@ -257,42 +313,22 @@ def _contestant(values: dict[str, Any]) -> Contestant:
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
+    if isinstance(value, Contestant):
+        value = asdict(value)
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _unfit(frame: WindowFrame, champion: tuple[str, ModelBundle] | None) -> str:
-    """Say why a champion cannot predict from these windows; empty where it can."""
+def _absent(
+    frame: WindowFrame, champion: tuple[str, ModelBundle | UnreadableBundle] | None
+) -> tuple[bool, str]:
+    """Say whether a champion can never predict here again, and why it does not compete."""
     if champion is None:
-        return ""
+        return False, "there is no champion yet"
     version, bundle = champion
-    if bundle.provenance.synthetic != frame.synthetic:
-        return f"champion {version} was trained on candles of another kind (simulated or real)"
-    serves = bundle.serves(
-        frame.symbols, frame.features, frame.interval.value, bundle.lookback, frame.horizon
-    )
-    if not serves:
-        return f"champion {version} predicts other symbols or another horizon"
-    if bundle.lookback > frame.lookback:
-        return f"champion {version} needs {bundle.lookback} bars, the windows have {frame.lookback}"
-    return ""
-
-
-def _readable(challenger: Contestant, champion: Contestant | None) -> dict[str, float | str | None]:
-    names = {
-        "rank_ic": "Rank IC",
-        "cross_sectional_ic": "Cross-sectional rank IC",
-        "hit_rate": "Hit rate of predictions",
-        "r2_against_zero": "R² against the zero forecast",
-        "coverage": "Share of returns between the outer quantiles",
-    }
-    rows: dict[str, float | str | None] = {
-        names[name]: value if np.isfinite(value) else None
-        for name, value in challenger.quality.items()
-    }
-    rows[f"Loss ({challenger.head})"] = challenger.loss
-    if champion is not None:
-        rows[f"Loss of champion, version {champion.version}"] = champion.loss
-        rows["Net return of the champion, same dates"] = champion.metrics.total_return
-    return rows
+    why = obsolete(bundle, frame)
+    if why or isinstance(bundle, UnreadableBundle):
+        return True, f"champion {version} {why}"
+    why = misfit(bundle, frame)
+    return False, f"champion {version} {why}" if why else ""

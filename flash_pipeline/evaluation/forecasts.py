@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from flash_pipeline.errors import BundleMismatch
+from flash_pipeline.evaluation.fitness import misfit, obsolete
 from flash_pipeline.evaluation.trading import predict_windows
 from flash_pipeline.features import FEATURES_TABLE
 from flash_pipeline.market import Interval, iso_utc
 from flash_pipeline.storage.warehouse import transaction
 from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.predictor import Predictions
 from flash_pipeline.windows.blocks import WindowFrame
 
 if TYPE_CHECKING:
@@ -31,9 +33,18 @@ _CREATE_SQL = f"""
         prediction DOUBLE NOT NULL,      -- log return, probability of a rise, or weight
         model_version VARCHAR NOT NULL,
         synthetic BOOLEAN NOT NULL,      -- whether a simulator made the candles
-        realised DOUBLE                  -- log return over the horizon, null until it is known
+        realised DOUBLE,                 -- log return over the horizon, null until it is known
+        lower DOUBLE,                    -- lowest quantile; null from the other heads
+        upper DOUBLE,                    -- highest quantile; null from the other heads
+        coverage DOUBLE                  -- share of returns expected between the two
     )
 """
+
+# Tables from before these columns: the record goes on.
+_ADD_SQL = [
+    f"ALTER TABLE {FORECASTS_TABLE} ADD COLUMN IF NOT EXISTS {name} DOUBLE"
+    for name in ("lower", "upper", "coverage")
+]
 
 
 @dataclass(frozen=True)
@@ -62,30 +73,22 @@ def make_forecast(frame: WindowFrame, version: str, bundle: ModelBundle) -> pa.T
         If the model takes other inputs or predicts another horizon than the windows have, or has
         seen prices that come after them.
     """
-    same = bundle.serves(
-        frame.symbols, frame.features, frame.interval.value, bundle.lookback, frame.horizon
-    )
-    if not same or bundle.lookback > frame.lookback:
+    why = obsolete(bundle, frame) or misfit(bundle, frame)
+    if why:
         raise BundleMismatch(
-            f"champion {version} predicts {', '.join(bundle.symbols)} {bundle.horizon} bars ahead "
-            f"from {bundle.lookback} bars; the windows have {', '.join(frame.symbols)}, "
-            f"{frame.horizon} and {frame.lookback}: promote the challenger with force, or restore "
-            "the configuration"
-        )
-    if bundle.provenance.synthetic != frame.synthetic:
-        raise BundleMismatch(
-            f"champion {version} was trained on candles of another kind (simulated or real): "
-            "use another FLASH_PIPELINE_HOME, or promote the challenger with force"
+            f"champion {version} {why}: restore the configuration, use another "
+            "FLASH_PIPELINE_HOME, or promote the challenger by hand (flash_pipeline promote)"
         )
     made_at = int(frame.made_at_N[-1])
     if made_at < bundle.provenance.seen_until:
         raise BundleMismatch(
             f"champion {version} has seen prices to {iso_utc(bundle.provenance.seen_until)}, the "
             f"newest bar closes at {iso_utc(made_at)}: a forecast of the past would be look-ahead; "
-            "use another FLASH_PIPELINE_HOME for older months, or promote the challenger with force"
+            "use another FLASH_PIPELINE_HOME for older months, or promote the challenger by hand "
+            "(flash_pipeline promote)"
         )
     newest = np.array([len(frame.anchor_N) - 1])
-    values_S = predict_windows(frame, bundle, newest).value_NS[0]
+    told = predict_windows(frame, bundle, newest)
     end = int(frame.offset_N[-1]) + frame.lookback - 1
     fresh_S = frame.valid_BKS[int(frame.block_N[-1]), end]
     rows = [
@@ -95,11 +98,12 @@ def make_forecast(frame: WindowFrame, version: str, bundle: ModelBundle) -> pa.T
             "interval": frame.interval.value,
             "horizon": frame.horizon,
             "head": bundle.config.head,
-            "prediction": float(value),
+            "prediction": float(told.value_NS[0, s]),
             "model_version": version,
             "synthetic": frame.synthetic,
+            **_outer_quantiles(bundle, told, s),
         }
-        for symbol, value, fresh in zip(frame.symbols, values_S, fresh_S, strict=True)
+        for s, (symbol, fresh) in enumerate(zip(frame.symbols, fresh_S, strict=True))
         if fresh
     ]
     return pa.Table.from_pylist(rows, schema=FORECAST_SCHEMA)
@@ -115,6 +119,8 @@ def record_forecast(
     """
     with transaction(connection):
         connection.execute(_CREATE_SQL)
+        for statement in _ADD_SQL:
+            connection.execute(statement)
         connection.register("new_forecast", forecast)
         connection.execute(
             f"DELETE FROM {FORECASTS_TABLE} WHERE EXISTS (SELECT 1 FROM new_forecast AS n WHERE "
@@ -126,16 +132,27 @@ def record_forecast(
             f"SELECT {', '.join(FORECAST_SCHEMA.names)} FROM new_forecast"
         )
         connection.unregister("new_forecast")
-        scored = connection.execute(
-            _SCORE_SQL, {"interval": interval.value, "bar_ms": interval.milliseconds}
-        ).fetchall()[0][0]
-    return ForecastRecord(forecast.num_rows, int(scored))
+        scored = score_forecasts(connection, interval)
+    return ForecastRecord(forecast.num_rows, scored)
+
+
+def score_forecasts(connection: "DuckDBPyConnection", interval: Interval) -> int:
+    """Enter the realised return of every forecast whose horizon has passed; say how many.
+
+    Both closes come from the features' table. What is scored stays, so a repetition scores
+    nothing, and a forecast of which a candle is missing waits for it.
+    """
+    scored = connection.execute(
+        _SCORE_SQL, {"interval": interval.value, "bar_ms": interval.milliseconds}
+    ).fetchall()
+    return int(scored[0][0])
 
 
 def latest_forecasts(
     connection: "DuckDBPyConnection",
     symbols: Iterable[str] | None = None,
     made_at: int | None = None,
+    version: str | None = None,
 ) -> pa.Table:
     """Return the newest forecast of each symbol, by its instant and then by model version.
 
@@ -145,14 +162,17 @@ def latest_forecasts(
         None for every symbol that has a forecast.
     made_at : int or None
         Only forecasts of this instant, ms since the epoch; None for any.
+    version : str or None
+        Only forecasts of this model version; None for any.
     """
     wanted = list(symbols) if symbols is not None else None
     return connection.sql(
         f"SELECT * FROM {FORECASTS_TABLE} WHERE ($symbols IS NULL OR "
         "list_contains($symbols, symbol)) AND ($made_at IS NULL OR made_at = $made_at) "
+        "AND ($version IS NULL OR model_version = $version) "
         "QUALIFY row_number() OVER (PARTITION BY symbol "
         "ORDER BY made_at DESC, try_cast(model_version AS INTEGER) DESC) = 1 ORDER BY symbol",
-        params={"symbols": wanted, "made_at": made_at},
+        params={"symbols": wanted, "made_at": made_at, "version": version},
     ).to_arrow_table()
 
 
@@ -163,6 +183,18 @@ def audit_forecasts(connection: "DuckDBPyConnection") -> list[str]:
         "HAVING count(*) > 1 ORDER BY ALL"
     ).fetchall()
     return [f"{row[0]} at {iso_utc(row[1])}, version {row[4]}: {row[5]} rows" for row in twice]
+
+
+def _outer_quantiles(bundle: ModelBundle, told: Predictions, s: int) -> dict[str, float]:
+    """Return the outer quantiles of a symbol's newest forecast; nothing from the other heads."""
+    if told.quantiles_NSQ is None:
+        return {}
+    levels, quantiles_Q = bundle.config.head_options.quantiles, told.quantiles_NSQ[0, s]
+    return {
+        "lower": float(quantiles_Q[0]),
+        "upper": float(quantiles_Q[-1]),
+        "coverage": levels[-1] - levels[0],
+    }
 
 
 _KEY = ("symbol", "made_at", "interval", "horizon", "model_version")
@@ -177,6 +209,9 @@ FORECAST_SCHEMA = pa.schema(
         pa.field("prediction", pa.float64(), nullable=False),
         pa.field("model_version", pa.string(), nullable=False),
         pa.field("synthetic", pa.bool_(), nullable=False),
+        pa.field("lower", pa.float64()),
+        pa.field("upper", pa.float64()),
+        pa.field("coverage", pa.float64()),
     ],
     metadata={
         "made_at": "close of the last bar seen, ms since the epoch, UTC",
@@ -185,6 +220,8 @@ FORECAST_SCHEMA = pa.schema(
         "prediction": "log return over the horizon (its median from a quantile head), probability "
         "of a rise, or weight, by the head",
         "synthetic": "whether a simulator made the candles",
+        "lower, upper": "outer quantiles of the log return; null from the other heads",
+        "coverage": "share of returns expected between them; null from the other heads",
     },
 )
 """Columns of a new forecast: those of the table but `realised`."""

@@ -13,7 +13,7 @@ from flash_pipeline.evaluation.quality import (
     coverage,
     cross_sectional_ic,
     hit_rate,
-    pinball,
+    pinball_losses,
     r2_against_zero,
     rank_ic,
 )
@@ -51,18 +51,39 @@ def contest_loss(
     metrics : Metrics
         Of the backtest over the same dates.
     """
+    losses_NS = forecast_losses(config, predictions, labels_NS)
+    if losses_NS is None:
+        return 0.0 if math.isnan(metrics.sharpe_annual) else -metrics.sharpe_annual
+    return float(np.nanmean(losses_NS))
+
+
+def forecast_losses(
+    config: ModelConfig, predictions: Predictions, labels_NS: Floats
+) -> Floats | None:
+    """Return the loss of every forecast, of which `contest_loss` takes the mean.
+
+    Parameters
+    ----------
+    predictions, labels_NS
+        As for `contest_loss`.
+
+    Returns
+    -------
+    array [N, S] or None
+        NaN where there is no forecast or no label; None for an allocation, which is no forecast.
+    """
     if config.head == "allocation":
-        return 0.0 if math.isnan(metrics.sharpe) else -metrics.sharpe
+        return None
     value_NS = predictions.value_NS.astype(np.float64)
+    told_NS = np.where(np.isnan(value_NS), np.nan, labels_NS)
     if config.head == "direction":
         up_NS = np.where(labels_NS > 0, value_NS, 1 - value_NS)
-        return float(np.nanmean(np.where(np.isnan(labels_NS), np.nan, -np.log(up_NS + 1e-12))))
+        return np.where(np.isnan(told_NS), np.nan, -np.log(up_NS + 1e-12))
     scale_S = np.sqrt(np.nanmean(labels_NS**2, axis=0))
     if predictions.quantiles_NSQ is not None:
-        told_NS = np.where(np.isnan(value_NS), np.nan, labels_NS) / scale_S
         quantiles_NSQ = predictions.quantiles_NSQ / scale_S[:, None]
-        return pinball(quantiles_NSQ, told_NS, config.head_options.quantiles)
-    return float(np.nanmean(((labels_NS - value_NS) / scale_S) ** 2))
+        return pinball_losses(quantiles_NSQ, told_NS / scale_S, config.head_options.quantiles)
+    return np.asarray(((labels_NS - value_NS) / scale_S) ** 2)
 
 
 def prediction_quality(

@@ -57,7 +57,14 @@ def r2_against_zero(predictions_NS: Floats, labels_NS: Floats) -> float:
 
 
 def pinball(quantiles_NSQ: Floats, labels_NS: Floats, levels: Sequence[float]) -> float:
-    """Return the pinball loss, summed over the levels and averaged over the known labels.
+    """Return the mean of `pinball_losses` over the known labels."""
+    return float(np.nanmean(pinball_losses(quantiles_NSQ, labels_NS, levels)))
+
+
+def pinball_losses(
+    quantiles_NSQ: Floats, labels_NS: Floats, levels: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """Return the pinball loss [N, S] of every label, summed over the levels; NaN where unknown.
 
     max(p e, (p - 1) e) with the error e = label - quantile at the level p. (Koenker and Bassett
     1978, Regression Quantiles.)
@@ -72,8 +79,8 @@ def pinball(quantiles_NSQ: Floats, labels_NS: Floats, levels: Sequence[float]) -
         Levels between 0 and 1.
     """
     levels_Q, errors_NSQ = np.asarray(levels), labels_NS[..., None] - quantiles_NSQ
-    losses_NS = np.maximum(levels_Q * errors_NSQ, (levels_Q - 1) * errors_NSQ).sum(axis=-1)
-    return float(np.nanmean(losses_NS))
+    losses_NSQ = np.maximum(levels_Q * errors_NSQ, (levels_Q - 1) * errors_NSQ)
+    return np.asarray(losses_NSQ.sum(axis=-1), dtype=np.float64)
 
 
 def coverage(quantiles_NSQ: Floats, labels_NS: Floats) -> float:
@@ -84,6 +91,14 @@ def coverage(quantiles_NSQ: Floats, labels_NS: Floats) -> float:
     inside_NS = (labels_NS >= quantiles_NSQ[..., 0]) & (labels_NS <= quantiles_NSQ[..., -1])
     known_NS = np.isfinite(labels_NS)
     return float(inside_NS[known_NS].mean()) if known_NS.any() else float("nan")
+
+
+def mean_by_date(values_NS: Floats) -> npt.NDArray[np.float64]:
+    """Return the mean over the symbols whose value is known, date by date; NaN where none is."""
+    known_NS = np.isfinite(values_NS)
+    count_N = known_NS.sum(axis=1)
+    total_N = np.where(known_NS, values_NS, 0.0).sum(axis=1)
+    return np.where(count_N > 0, total_N / np.maximum(count_N, 1), np.nan)
 
 
 def _spearman(prediction_N: Floats, label_N: Floats) -> float:

@@ -3,6 +3,9 @@
 Shape letters: N anchors, T bars, S symbols.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -14,12 +17,15 @@ from flash_pipeline.backtest import (
     hold_cohorts,
     quantile_weights,
     regression_weights,
+    turnover_from_volume,
 )
 from flash_pipeline.market import Month
+from flash_pipeline.storage.funding import FundingStore
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.passes import pass_size
 from flash_pipeline.training.predictor import Predictions, Predictor
+from flash_pipeline.training.runtime import fitting_threads
 from flash_pipeline.windows.blocks import WindowFrame
 
 Floats = npt.NDArray[np.float64]
@@ -42,6 +48,13 @@ def predict_windows(
     OutOfMemory
         If a pass does not fit the GPU.
     """
+    with fitting_threads(bundle.config.d_model):
+        return _predicted(frame, bundle, index_N)
+
+
+def _predicted(
+    frame: WindowFrame, bundle: ModelBundle, index_N: npt.NDArray[np.int64]
+) -> Predictions:
     predictor = Predictor(bundle)
     if bundle.config.streams and len(index_N) > 1 and (np.diff(index_N) == 1).all():
         first = int(index_N[0]) + frame.lookback - bundle.lookback
@@ -56,6 +69,21 @@ def predict_windows(
             for start in range(0, len(index_N), size)
         ]
     )
+
+
+def as_live(frame: WindowFrame, told: Predictions, index_N: npt.NDArray[np.int64]) -> Predictions:
+    """Return predictions without those of symbols whose own newest bar is not known.
+
+    Live, such a symbol gets no forecast: its last price is not known.
+
+    Parameters
+    ----------
+    index_N : array
+        Positions of the windows that were predicted.
+    """
+    last_N = frame.offset_N[index_N] + frame.lookback - 1
+    known_NS = frame.valid_BKS[frame.block_N[index_N], last_N]
+    return replace(told, value_NS=np.where(known_NS, told.value_NS, np.float32(np.nan)))
 
 
 def size_positions(bundle: ModelBundle, predictions: Predictions) -> Floats:
@@ -85,22 +113,46 @@ def gross_cap(bundle: ModelBundle) -> float:
 
 
 def load_prices(frame: WindowFrame, store: KlineStore, index_N: npt.NDArray[np.int64]) -> Prices:
-    """Return opens and closes of the bars from the first anchor to the last, by time."""
+    """Return the bars from the first anchor to the last, by time, holes carried forward.
+
+    The turnover of a candle that comes without one is estimated from its volume.
+    """
     start_T = np.arange(
         frame.anchor_N[index_N[0]],
         frame.anchor_N[index_N[-1]] + 1,
         frame.interval.milliseconds,
     )
     first, last = Month.containing(int(start_T[0])), Month.containing(int(start_T[-1]))
-    open_TS = np.full((len(start_T), len(frame.symbols)), np.nan)
-    close_TS = np.full_like(open_TS, np.nan)
+    shape = (len(start_T), len(frame.symbols))
+    bars = {name: np.full(shape, np.nan) for name in ("open", "close", "low", "high", "turnover")}
     for s, symbol in enumerate(frame.symbols):
         candles = store.read(symbol, first, last)
-        row = (candles["start_time"].to_numpy() - start_T[0]) // frame.interval.milliseconds
-        inside = (row >= 0) & (row < len(start_T))
-        open_TS[row[inside], s] = candles["open"].to_numpy()[inside]
-        close_TS[row[inside], s] = candles["close"].to_numpy()[inside]
-    return Prices(start_T, open_TS, close_TS, frame.symbols).carried_forward()
+        row_M = (candles["start_time"].to_numpy() - start_T[0]) // frame.interval.milliseconds
+        inside_M = (row_M >= 0) & (row_M < len(start_T))
+        for name, laid_TS in bars.items():
+            value_M = _turnover(candles) if name == "turnover" else candles[name].to_numpy()
+            laid_TS[row_M[inside_M], s] = value_M[inside_M]
+    laid = {f"{name}_TS": laid_TS for name, laid_TS in bars.items()}
+    return Prices(start_T, symbols=frame.symbols, **laid).carried_forward()
+
+
+def _turnover(candles: pa.Table) -> Floats:
+    """Return the quote coin traded in each candle."""
+    stored = candles["turnover"]
+    known: Floats = stored.to_numpy(zero_copy_only=False).astype(np.float64)
+    if stored.null_count == 0:
+        return known
+    parts = (candles[name].to_numpy() for name in ("volume", "low", "high", "close"))
+    return np.where(np.isfinite(known), known, turnover_from_volume(*parts))
+
+
+def load_funding(store: FundingStore, symbols: Sequence[str]) -> pa.Table:
+    """Return the stored settlements as `known_funding` takes them, those of each symbol in turn."""
+    parts = []
+    for symbol in symbols:
+        own = store.read_all(symbol)
+        parts.append(own.add_column(0, "symbol", pa.array([symbol] * own.num_rows, pa.string())))
+    return pa.concat_tables(parts).replace_schema_metadata()
 
 
 def predictions_table(

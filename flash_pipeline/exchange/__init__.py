@@ -10,6 +10,7 @@ Its answers say in a header whether their numbers are synthetic.
 from flash_pipeline.exchange.app import build_app
 from flash_pipeline.exchange.clock import Clock
 from flash_pipeline.exchange.faults import Faults, FaultSpec
+from flash_pipeline.exchange.opening import open_market
 from flash_pipeline.exchange.replay import ReplayedMarket
 from flash_pipeline.exchange.server import embedded_exchange
 from flash_pipeline.exchange.simulation import SimulatedMarket
@@ -26,4 +27,5 @@ __all__ = [
     "SimulatedMarket",
     "build_app",
     "embedded_exchange",
+    "open_market",
 ]

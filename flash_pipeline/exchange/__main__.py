@@ -10,13 +10,9 @@ from threading import Event
 from flash_pipeline.errors import FlashPipelineError
 from flash_pipeline.exchange.clock import Clock
 from flash_pipeline.exchange.faults import Faults, FaultSpec
-from flash_pipeline.exchange.replay import ReplayedMarket
+from flash_pipeline.exchange.opening import open_market
 from flash_pipeline.exchange.server import LOOPBACK, embedded_exchange
-from flash_pipeline.exchange.simulation import SimulatedMarket
-from flash_pipeline.exchange.simulation.generated import listings
-from flash_pipeline.exchange.simulation.listings import LISTINGS
 from flash_pipeline.exchange.simulation.market import DEFAULT_SEED
-from flash_pipeline.exchange.source import Market
 from flash_pipeline.market import parse_instant
 
 _USAGE_ERROR = 2
@@ -60,7 +56,7 @@ def _serve(options: argparse.Namespace) -> None:
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    market = _market(options)
+    market = open_market(options.replay, options.seed, options.instruments)
     clock = Clock(None if options.now is None else parse_instant(options.now), options.speed)
     with embedded_exchange(
         market=market,
@@ -73,13 +69,6 @@ def _serve(options: argparse.Namespace) -> None:
         sys.stdout.write(f"{url} serves a {market.description}\n")
         sys.stdout.flush()
         stop.wait()
-
-
-def _market(options: argparse.Namespace) -> Market:
-    if options.replay is None:
-        count = len(LISTINGS) if options.instruments is None else options.instruments
-        return SimulatedMarket(options.seed, listings(options.seed, count))
-    return ReplayedMarket(options.replay)
 
 
 if __name__ == "__main__":

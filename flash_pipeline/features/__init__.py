@@ -4,6 +4,7 @@ from flash_pipeline.features.audit import audit_features
 from flash_pipeline.features.catalog import CATALOG, FEATURE_NAMES, WARMUP_BARS, Feature
 from flash_pipeline.features.engineering import (
     FEATURES_TABLE,
+    SPARSENESS,
     FeatureRefresh,
     newest_start,
     read_features,
@@ -14,6 +15,7 @@ __all__ = [
     "CATALOG",
     "FEATURES_TABLE",
     "FEATURE_NAMES",
+    "SPARSENESS",
     "WARMUP_BARS",
     "Feature",
     "FeatureRefresh",

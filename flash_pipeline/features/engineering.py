@@ -23,7 +23,9 @@ CATALOG_TABLE = "feature_catalog"
 """Table of one row per feature: `name, unit, warmup, formula, sql`, as the rows were computed."""
 
 _COLUMNS = ("symbol", "start_time", "close", "volume", *FEATURE_NAMES)
-_SPARSENESS = 30  # bars of the grid in which a market that closes has one, nights and holidays in
+
+SPARSENESS = 30
+"""Bars of the grid in which a market that closes has one at least, nights and holidays in."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def refresh_features(
     bare = connection.execute(_FIRST_BARE_SQL, {"paths": files, "before": span.start}).fetchall()
     if bare[0][0] is not None:
         span = TimeRange(Month.containing(bare[0][0]).time_range.start, span.end)
-    sparse = _SPARSENESS if any(symbol in sessional for symbol in symbols) else 1
+    sparse = SPARSENESS if any(symbol in sessional for symbol in symbols) else 1
     warmup_ms = sparse * WARMUP_BARS * store.interval.milliseconds
     connection.execute(
         _compute_sql(store.interval),

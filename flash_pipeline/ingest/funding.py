@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flash_pipeline.errors import InvalidTimeRange, UnknownSymbol
+from flash_pipeline.errors import FileDamaged, InvalidTimeRange, UnknownSymbol
 from flash_pipeline.market import (
     FUNDING_SCHEMA,
     FundingSource,
@@ -67,7 +67,8 @@ def refresh_funding(
     That is what came after the newest stored settlement, and what seems to be missing between
     others. What still seems to be missing is asked for twice more. A symbol or a month without
     funding is empty, which is no error: a month that is over gets a file all the same, which says
-    that it was asked for. Of a symbol that the source knows no more, what is stored stays.
+    that it was asked for. A file that cannot be read is fetched and written anew. Of a symbol that
+    the source knows no more, what is stored stays.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def refresh_funding(
         try:
             return _refresh_symbol(source, store, symbol, months, now)
         except UnknownSymbol:  # the candles' refresh tells one that was never known
-            return sum(store.read_month(symbol, month).num_rows for month in months), 0
+            return sum(_readable(store, symbol, month).num_rows for month in months), 0
 
     with ThreadPoolExecutor(_SYMBOLS_AT_ONCE, thread_name_prefix="funding") as pool:
         done = list(pool.map(refresh, symbols))
@@ -106,7 +107,7 @@ def audit_funding(
     """Return what is wrong with the stored funding, one sentence each; empty if nothing is.
 
     Settlements must be sorted, unique, of their month and within a minute of a full hour, at
-    rates of at most 10 % either way.
+    rates of at most 10 % either way, in a file that can be read.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ def audit_funding(
         for symbol in symbols
         for month in store.months(symbol)
         if months is None or month in months
-        for problem in _audit_month(store.read_month(symbol, month), month)
+        for problem in _audit_file(store, symbol, month)
     ]
 
 
@@ -150,7 +151,7 @@ def _refresh_symbol(
     source: FundingSource, store: FundingStore, symbol: str, months: Sequence[Month], now: int
 ) -> tuple[int, int]:
     """Return the settlements that are stored now, and the files that changed."""
-    stored = {month: store.read_month(symbol, month) for month in months}
+    stored = {month: _readable(store, symbol, month) for month in months}
     funding = _lay_over(list(stored.values()))
     span = TimeRange(months[0].time_range.start, min(months[-1].time_range.end, now + 1))
     for attempt in range(1 + _ASK_AGAIN):
@@ -163,7 +164,7 @@ def _refresh_symbol(
     for month, old in stored.items():
         rows = _within(funding, month.time_range)
         asked = month.time_range.end <= now and not store.path(symbol, month).is_file()
-        if asked or (rows.num_rows and not rows.equals(old)):
+        if asked or store.is_damaged(symbol, month) or (rows.num_rows and not rows.equals(old)):
             store.write_month(symbol, month, rows, synthetic=source.is_synthetic())
             written += 1
     return funding.num_rows, written
@@ -195,6 +196,21 @@ def _within(funding: pa.Table, time_range: TimeRange) -> pa.Table:
     times = funding["funding_time"].to_numpy()
     low, high = np.searchsorted(times, [time_range.start, time_range.end])
     return funding.slice(int(low), int(high - low))
+
+
+def _readable(store: FundingStore, symbol: str, month: Month) -> pa.Table:
+    """Return a month's stored funding; no rows where its file cannot be read."""
+    try:
+        return store.read_month(symbol, month)
+    except FileDamaged:
+        return FUNDING_SCHEMA.empty_table()
+
+
+def _audit_file(store: FundingStore, symbol: str, month: Month) -> list[str]:
+    try:
+        return _audit_month(store.read_month(symbol, month), month)
+    except FileDamaged as error:
+        return [str(error)]
 
 
 def _audit_month(funding: pa.Table, month: Month) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flash_pipeline.errors import SchemaMismatch
+from flash_pipeline.errors import FileDamaged, SchemaMismatch
 from flash_pipeline.market import FUNDING_SCHEMA, Month
 from flash_pipeline.storage.files import write_parquet
 from flash_pipeline.storage.months import (
@@ -42,6 +42,8 @@ class FundingStore:
 
         Raises
         ------
+        FileDamaged
+            If the file cannot be read.
         SchemaMismatch
             If the file has other columns than the contract.
         """
@@ -52,6 +54,14 @@ class FundingStore:
         """Return all stored funding of a symbol, oldest first."""
         parts = (self.read_month(symbol, month) for month in self.months(symbol))
         return pa.concat_tables([FUNDING_SCHEMA.empty_table(), *parts])
+
+    def is_damaged(self, symbol: str, month: Month) -> bool:
+        """Say whether a month has a file that cannot be read."""
+        try:
+            self.read_month(symbol, month)
+        except FileDamaged:
+            return True
+        return False
 
     def write_month(self, symbol: str, month: Month, funding: pa.Table, *, synthetic: bool) -> None:
         """Replace a month's file, whole or not at all.

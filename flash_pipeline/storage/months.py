@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flash_pipeline.errors import SchemaMismatch
+from flash_pipeline.errors import FileDamaged, SchemaMismatch
 from flash_pipeline.market import Month, parse_symbol
 
 
@@ -24,8 +24,8 @@ def stored_months(folder: Path, symbol: str) -> list[Month]:
 
 
 def any_month_file(folder: Path) -> Path | None:
-    """Return one of the folder's month files, None where there is none."""
-    return next(folder.glob("symbol=*/month=*.parquet"), None)
+    """Return one of the folder's month files that can be read, None where there is none."""
+    return next(filter(_is_parquet, folder.glob("symbol=*/month=*.parquet")), None)
 
 
 def read_month_file(path: Path, schema: pa.Schema) -> pa.Table | None:
@@ -33,16 +33,29 @@ def read_month_file(path: Path, schema: pa.Schema) -> pa.Table | None:
 
     Raises
     ------
+    FileDamaged
+        If the file cannot be read.
     SchemaMismatch
         If the file has other columns than the schema.
     """
     if not path.is_file():
         return None
     # Of one small file: `pq.read_table` would look for a data set in it, which takes longer.
-    with pq.ParquetFile(path) as file:
-        table = file.read(use_threads=False)
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read(use_threads=False)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise FileDamaged(f"{path} cannot be read: {error}") from error
     if not table.schema.equals(schema):
         raise SchemaMismatch(
             f"{path} has the columns {table.schema.names}, expected {schema.names}"
         )
     return table
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        pq.read_schema(path)
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return True

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flash_pipeline.errors import DataError, WarehouseLocked
+from flash_pipeline.errors import DataError, WarehouseLocked, WarehouseUnusable
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -39,6 +39,8 @@ def open_warehouse(
         If it is to be read and does not exist.
     WarehouseLocked
         If the file is still held after `wait_s`; the message names the holder.
+    WarehouseUnusable
+        If it cannot be opened, as one that was cut off or that this user may not read.
     """
     if read_only and not path.is_file():
         raise DataError(f"{path} does not exist: materialize the features first")
@@ -62,6 +64,14 @@ def transaction(connection: "DuckDBPyConnection") -> Iterator[None]:
     connection.execute("COMMIT")
 
 
+def has_table(connection: "DuckDBPyConnection", name: str) -> bool:
+    """Say whether the warehouse has a table of that name."""
+    found = connection.execute(
+        "SELECT count(*) FROM information_schema.tables WHERE table_name = ?", [name]
+    ).fetchall()
+    return bool(found[0][0])
+
+
 def _connect(path: Path, *, read_only: bool, deadline: float) -> "DuckDBPyConnection":
     # Here and not above: training reads Parquet only, also on machines without DuckDB.
     import duckdb
@@ -72,9 +82,9 @@ def _connect(path: Path, *, read_only: bool, deadline: float) -> "DuckDBPyConnec
             return duckdb.connect(
                 str(path), read_only=read_only, config={"autoinstall_known_extensions": "false"}
             )
-        except duckdb.IOException as error:
+        except duckdb.Error as error:
             if "could not set lock" not in str(error).lower():  # a path may hold the word too
-                raise
+                raise WarehouseUnusable(f"{path} cannot be opened: {error}") from error
             if time.monotonic() >= deadline:
                 raise WarehouseLocked(f"{path} is held by another process: {error}") from error
         time.sleep(_PAUSE_S)

@@ -1,6 +1,6 @@
-"""The model bundle: all that a prediction needs, in two files without a pickle.
+"""The model bundle: all that a prediction needs, in files without a pickle.
 
-model.safetensors   the weights
+model.safetensors   the weights; of an ensemble's further members model-2.safetensors and so on
 bundle.json         architecture, scalers, order of symbols and features, what it was fitted on
 """
 
@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from flash_pipeline.errors import BundleMismatch, InvalidConfig
+from flash_pipeline.errors import BundleMismatch
 from flash_pipeline.features import CATALOG
 from flash_pipeline.model.config import ModelConfig
 from flash_pipeline.model.trader import FlashAttentionTrader
@@ -51,6 +51,15 @@ class Provenance:
     """End of the last validation label: no price after it has touched the choice either."""
     parent: str | None = None
     """Version of the model whose weights were the start; None for random weights."""
+    trained_to: int | None = None
+    """Instant of the last training prediction; it and the next three are of this training alone,
+    whatever its parent saw, and None in bundles of an older version."""
+    validated_from: int | None = None
+    """Instant of the first validation prediction."""
+    validated_to: int | None = None
+    """Instant of the last validation prediction."""
+    tested_from: int | None = None
+    """Instant of the first test prediction."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +89,18 @@ class ModelBundle:
     head itself does not size."""
     provenance: Provenance
     """What it was fitted on."""
+    siblings: tuple[dict[str, torch.Tensor], ...] = ()
+    """Weights of an ensemble's further members, which differ in their seed alone."""
+
+    @property
+    def member_weights(self) -> tuple[dict[str, torch.Tensor], ...]:
+        """Weights of every member, one but for an ensemble; a prediction is their mean."""
+        return (self.weights, *self.siblings)
 
     def save(self, folder: Path) -> None:
-        """Write the two files into an existing folder."""
-        save_file(self.weights, folder / WEIGHTS_FILE)
+        """Write the files into an existing folder."""
+        for number, weights in enumerate(self.member_weights, 1):
+            save_file(weights, folder / _weights_file(number))
         catalog = {feature.name: feature for feature in CATALOG}
         description = {
             "format": _FORMAT,
@@ -96,6 +113,7 @@ class ModelBundle:
             "lookback": self.lookback,
             "horizon": self.horizon,
             "prediction_scale": self.prediction_scale,
+            "members": len(self.member_weights),
             "provenance": dataclasses.asdict(self.provenance),
         }
         text = json.dumps(description, indent=2, sort_keys=True)
@@ -112,24 +130,31 @@ class ModelBundle:
         """
         try:
             description = json.loads((folder / DESCRIPTION_FILE).read_text())
-            weights = load_file(folder / WEIGHTS_FILE)
-        except (OSError, ValueError, SafetensorError) as error:
+        except (OSError, ValueError) as error:
             raise BundleMismatch(f"{folder} holds no model bundle: {error}") from error
         if not isinstance(description, dict) or description.get("format") != _FORMAT:
             found = description.get("format") if isinstance(description, dict) else None
             raise BundleMismatch(f"{folder} holds a bundle of format {found!r}: expected {_FORMAT}")
         try:
-            return cls._described(description, weights)
-        except (KeyError, TypeError, InvalidConfig) as error:
+            numbers = range(1, 1 + description.get("members", 1))
+            weights, *siblings = (load_file(folder / _weights_file(number)) for number in numbers)
+            return cls._described(description, weights, tuple(siblings))
+        except (OSError, SafetensorError) as error:
+            raise BundleMismatch(f"{folder} holds no model bundle: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
             raise BundleMismatch(f"{folder} holds an incomplete bundle: {error}") from error
 
     @classmethod
     def _described(
-        cls, description: dict[str, Any], weights: dict[str, torch.Tensor]
+        cls,
+        description: dict[str, Any],
+        weights: dict[str, torch.Tensor],
+        siblings: tuple[dict[str, torch.Tensor], ...],
     ) -> "ModelBundle":
         return cls(
             config=ModelConfig.from_dict(description["model"]),
             weights=weights,
+            siblings=siblings,
             features=FeatureScaler.from_dict(description["feature_scaler"]),
             targets=TargetScaler.from_dict(description["target_scaler"]),
             symbols=tuple(description["symbols"]),
@@ -154,16 +179,25 @@ class ModelBundle:
         return mine == (tuple(symbols), tuple(features), interval, lookback, horizon)
 
     def build(self, device: torch.device | None = None) -> FlashAttentionTrader:
-        """Return the model in evaluation mode, on a device (by default the CPU).
+        """Return the model, of an ensemble its first member: see `build_all`."""
+        return self._built(self.weights, device)
+
+    def build_all(self, device: torch.device | None = None) -> tuple[FlashAttentionTrader, ...]:
+        """Return every member in evaluation mode, on a device (by default the CPU).
 
         Raises
         ------
         BundleMismatch
             If the weights do not fit the architecture.
         """
+        return tuple(self._built(weights, device) for weights in self.member_weights)
+
+    def _built(
+        self, weights: dict[str, torch.Tensor], device: torch.device | None
+    ) -> FlashAttentionTrader:
         model = FlashAttentionTrader(self.config)
         try:
-            model.load_state_dict(self.weights)
+            model.load_state_dict(weights)
         except RuntimeError as error:
             raise BundleMismatch(f"the weights do not fit the architecture: {error}") from error
         return model.to(device or torch.device("cpu")).eval()
@@ -179,6 +213,20 @@ class ModelBundle:
             Volatility of each symbol at the bar of the prediction, unscaled.
         """
         return in_units(self.config, self.targets, predictions_NS, sigma_NS)
+
+
+@dataclass(frozen=True)
+class UnreadableBundle:
+    """A stored model that this version of the package cannot use: of an older format, say."""
+
+    reason: str
+    """What is wrong, in words."""
+
+
+def _weights_file(number: int) -> str:
+    """Return the file of a member's weights, the first of which is number 1."""
+    path = Path(WEIGHTS_FILE)
+    return WEIGHTS_FILE if number == 1 else f"{path.stem}-{number}{path.suffix}"
 
 
 def default_device() -> torch.device:

@@ -55,11 +55,32 @@ class Checkpoint:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = folder / f"{fingerprint}.safetensors"
+        self._folder, self._fingerprint, self._start = folder, fingerprint, start
+        self._minutes = minutes
+        self.of_several = False
+        """Whether members of an ensemble follow, so that the finished training is kept too."""
         self.resumed: str | None = None
         """Where the training went on from, in words; None where it began at the beginning."""
         self._training = {"format": _FORMAT, "fingerprint": fingerprint, "start": start}
         self._seconds, self._clock = 60 * minutes, clock
         self._written = clock()
+
+    def member(self, number: int, count: int) -> "Checkpoint":
+        """Return the checkpoint of an ensemble's member: one that is finished stays till the last.
+
+        Parameters
+        ----------
+        number : int
+            From 0 on; the first member's is that of a model alone.
+        count : int
+            Members.
+        """
+        suffix = f".{number}" if number else ""
+        own = Checkpoint(
+            self._folder, self._fingerprint + suffix, self._start, self._minutes, self._clock
+        )
+        own.of_several = count > 1
+        return own
 
     def due(self, *, epoch_over: bool) -> bool:
         """Say whether the time between two checkpoints has passed.
@@ -112,15 +133,15 @@ class Checkpoint:
         _log.info("training goes on from a checkpoint %s", self.resumed)
 
     def remove(self) -> None:
-        """Delete the checkpoint, where there is one."""
-        self.path.unlink(missing_ok=True)
+        """Delete the checkpoint, where there is one, and those of further members."""
+        for path in self._folder.glob(f"{self._fingerprint}.*"):
+            path.unlink()
 
     def remove_others(self) -> None:
         """Delete the checkpoints of other trainings, and what killed processes left of theirs."""
-        if self.path.parent.is_dir():
-            for other in self.path.parent.glob("*.safetensors"):
-                if other != self.path:
-                    other.unlink()
+        for other in self._folder.glob("*.safetensors"):
+            if not other.name.startswith(f"{self._fingerprint}."):
+                other.unlink()
 
     def _read(self, state: TrainState) -> tuple[dict[str, Tensor], dict[str, Any]]:
         try:

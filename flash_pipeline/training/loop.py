@@ -104,6 +104,8 @@ def fit(
                 bar.set_postfix(train=epoch.train_loss, validation=epoch.validation_loss)
                 on_epoch(epoch)
                 training.save(epoch_over=True)
+        if checkpoint is not None and checkpoint.of_several:
+            checkpoint.write(training.state)
     model.load_state_dict(training.state.best)
     return Fitted(tuple(history), str(training.step.attention), training.step.form)
 

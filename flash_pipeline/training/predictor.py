@@ -4,7 +4,7 @@ Shape letters: N windows, L bars of a window, T bars of a series, I = S * F inpu
 F features, Q quantile levels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from flash_pipeline.errors import BundleMismatch
-from flash_pipeline.model.heads import QuantileHead
+from flash_pipeline.model.heads import Head, QuantileHead
 from flash_pipeline.model.streaming import stream_windows
+from flash_pipeline.model.trader import FlashAttentionTrader
 from flash_pipeline.training.bundle import ModelBundle, autocast, default_device
 from flash_pipeline.training.memory import pass_explained
 from flash_pipeline.training.passes import windows_in_a_pass
@@ -45,6 +46,21 @@ class Predictions:
         return Predictions(self.value_NS[chosen], None if q_NSQ is None else q_NSQ[chosen])
 
     @classmethod
+    def mean(cls, members: Sequence["Predictions"]) -> "Predictions":
+        """Return the mean of an ensemble's predictions, of quantiles level by level.
+
+        (Mean quantiles: Lichtendahl, Grushka-Cockayne and Winkler 2013, Is It Better to Average
+        Probabilities or Quantiles?)
+        """
+        if len(members) == 1:
+            return members[0]
+        quantiles = [each.quantiles_NSQ for each in members if each.quantiles_NSQ is not None]
+        return cls(
+            np.mean([each.value_NS for each in members], axis=0),
+            np.mean(quantiles, axis=0) if quantiles else None,
+        )
+
+    @classmethod
     def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
         """Return the predictions of one model, at least one part, end to end."""
         quantiles = [part.quantiles_NSQ for part in parts if part.quantiles_NSQ is not None]
@@ -60,7 +76,7 @@ class Predictor:
     Parameters
     ----------
     bundle : ModelBundle
-        The model.
+        The model; an ensemble's members predict one after another, and the mean is given.
     device : torch.device or None
         By default a CUDA device where there is one.
     """
@@ -68,7 +84,7 @@ class Predictor:
     def __init__(self, bundle: ModelBundle, device: torch.device | None = None) -> None:
         self.bundle = bundle
         self.device = device or default_device()
-        self._model = bundle.build(self.device)
+        self._models = bundle.build_all(self.device)
 
     def predict(self, x_NLI: Floats, batch_size: int | None = None) -> Floats:
         """Return the predictions [N, S] for windows: `value_NS` of `predict_windows`."""
@@ -101,11 +117,12 @@ class Predictor:
             )
         if len(x_NLI) == 0:  # not every attention kernel takes no row at all
             nothing_NC = torch.empty(0, bundle.config.d_model, device=self.device)
+            sigma_NS = x_NLI[:, 0, : len(bundle.symbols)]
             with torch.inference_mode():
-                return self._told(self._model.head(nothing_NC), x_NLI[:, 0, : len(bundle.symbols)])
+                return self._mean(lambda model: model.head(nothing_NC), sigma_NS)
         if batch_size is None:
             masked = not bool(self._known(x_NLI).all())
-            batch_size = windows_in_a_pass(self._model, bundle.lookback, masked=masked)
+            batch_size = windows_in_a_pass(self._models[0], bundle.lookback, masked=masked)
         with pass_explained(bundle.config, batch_size, bundle.lookback):
             starts = range(0, len(x_NLI), batch_size)
             return Predictions.joined(
@@ -147,14 +164,16 @@ class Predictor:
             autocast(self.device),
         ):
             inputs_TI, known_T, sigma_TS = self._scaled(x_TI)
-            outputs_TS = stream_windows(self._model, inputs_TI, known_T, lookback)
-            return self._told(outputs_TS, sigma_TS)
+            return self._mean(
+                lambda model: stream_windows(model, inputs_TI, known_T, lookback), sigma_TS
+            )
 
     def _predict_batch(self, x_NLI: Floats) -> Predictions:
         inputs_NLI, known_NL, sigma_NLS = self._scaled(x_NLI)
         with torch.inference_mode(), autocast(self.device):
-            outputs_NS = self._model.last_outputs(inputs_NLI, known_NL)
-            return self._told(outputs_NS, sigma_NLS[:, -1])
+            return self._mean(
+                lambda model: model.last_outputs(inputs_NLI, known_NL), sigma_NLS[:, -1]
+            )
 
     def _scaled(self, x_LI: Floats) -> tuple[Tensor, Tensor, Floats]:
         """Return inputs [..., L, I], which bars are known to any symbol, and the volatilities."""
@@ -174,9 +193,14 @@ class Predictor:
         shape = (len(self.bundle.symbols), len(self.bundle.feature_names))
         return x_LI.reshape(*x_LI.shape[:-1], *shape)
 
-    def _told(self, outputs_NS: Tensor, sigma_NS: Floats) -> Predictions:
-        """Return what outputs of the model say, for the volatilities at their bars."""
-        head = self._model.head
+    def _mean(
+        self, outputs: Callable[[FlashAttentionTrader], Tensor], sigma_NS: Floats
+    ) -> Predictions:
+        """Return the mean of what the members' outputs say, for the volatilities at their bars."""
+        told = [self._told(model.head, outputs(model), sigma_NS) for model in self._models]
+        return Predictions.mean(told)
+
+    def _told(self, head: Head, outputs_NS: Tensor, sigma_NS: Floats) -> Predictions:
         value_NS = self.bundle.to_units(_numbers(head.predict(outputs_NS)), sigma_NS)
         if not isinstance(head, QuantileHead):
             return Predictions(value_NS)

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -88,6 +88,9 @@ class TrainConfig:
     moment; an allocation head is taught in plain returns in any case."""
     seed: int = 58
     """Of weights, dropout and the order of windows, 0 or more."""
+    seeds: int = 1
+    """Members of an ensemble, at least 1, each trained from the next seed; a prediction is their
+    mean. The time of a training grows with it."""
 
     def __post_init__(self) -> None:
         _require_at_least(
@@ -96,6 +99,7 @@ class TrainConfig:
             warm_epochs=self.warm_epochs,
             batch_size=self.batch_size,
             accumulation=self.accumulation,
+            seeds=self.seeds,
         )
         _require_at_least(0, seed=self.seed)
         if self.windows_per_epoch is not None:
@@ -215,8 +219,29 @@ class Recipe:
         return dataclasses.replace(self, train=dataclasses.replace(self.train, **changes))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, fit for JSON."""
+        """Return the fields as plain values, fit for JSON; `from_dict` is the inverse."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """Return the recipe that `to_dict` wrote, be it by way of JSON.
+
+        Raises
+        ------
+        InvalidConfig
+            If a field is unknown or missing, or a value out of its bounds.
+        """
+        try:
+            data = {**values["data"], "symbols": tuple(values["data"]["symbols"])}
+            return cls(
+                name=values["name"],
+                data=DataConfig(**data),
+                model=ModelConfig.from_dict(values["model"]),
+                train=TrainConfig(**values["train"]),
+                split=SplitConfig(**values["split"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise InvalidConfig(f"no recipe of this version: {error}") from error
 
     def fingerprint(self, snapshot: str) -> str:
         """Name a training: equal recipes on equal data, by the same code.

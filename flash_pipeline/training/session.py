@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flash_pipeline.errors import TrainingDiverged
 from flash_pipeline.settings import Settings
+from flash_pipeline.training.bundle import UnreadableBundle
 from flash_pipeline.training.checkpoint import Checkpoint
 from flash_pipeline.training.recipes import Recipe
 from flash_pipeline.training.state import Epoch
@@ -52,6 +53,7 @@ def run_training(
 
     A recipe that was trained on exactly this data already gives its registered version again: so
     a job that was killed after the training goes on from there, and a repeated one adds nothing.
+    A version that cannot be read any more, of an older format, is trained anew.
     A training that was killed goes on from its checkpoint where it is asked for again on the same
     windows, by the same recipe, code and start: a step retried, not an hourly job that has cut new
     windows since.
@@ -75,7 +77,7 @@ def run_training(
     registry = Registry(settings)
     fingerprint = recipe.fingerprint(frame.snapshot)
     known = None if force else registry.find(fingerprint)
-    if known is not None:
+    if known is not None and not isinstance(known.opened, UnreadableBundle):
         registry.point(CHALLENGER, known.version)
         history = tuple(registry.history(known))
         story = "trained before on exactly this data"
@@ -119,7 +121,10 @@ def _parent(
     champion = registry.at(CHAMPION)
     if champion is None:
         return None, "cold start: there is no champion"
-    refusal = warm_start_refusal(champion.bundle, frame, split, recipe)
+    bundle = champion.opened
+    if isinstance(bundle, UnreadableBundle):
+        return None, f"cold start: champion {champion.version} cannot be read, {bundle.reason}"
+    refusal = warm_start_refusal(bundle, frame, split, recipe)
     if refusal is not None:
         return None, f"cold start: champion {champion.version} cannot be used, {refusal}"
-    return Parent(champion.version, champion.bundle), f"warm start from version {champion.version}"
+    return Parent(champion.version, bundle), f"warm start from version {champion.version}"

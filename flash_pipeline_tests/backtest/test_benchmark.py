@@ -17,11 +17,11 @@ def test_weights_drift_instead_of_being_rebalanced(make_prices, free):
 def test_it_pays_once_and_starts_with_the_strategy(random_walk):
     prices = random_walk(30)
     result = buy_and_hold(prices, Costs(0.001, 0.001))
-    expected = (1 - 0.002) * (prices.close_TS[-1] / prices.open_TS[1]).mean()
+    expected = 1 / 1.002 * (prices.close_TS[-1] / prices.open_TS[1]).mean()
     assert result.equity_T[-1] == pytest.approx(expected)
-    assert result.turnover_T.tolist() == [0, 1] + [0] * 28
+    assert result.turnover_T.tolist() == pytest.approx([0, 1 / 1.002] + [0] * 28)
     assert result.n_trades == 3
-    assert result.costs_paid_TS.sum() == pytest.approx(0.002)
+    assert result.costs_paid_TS.sum() == pytest.approx(0.002 / 1.002)
 
 
 def test_it_is_a_strategy_that_never_trades_again(random_walk):
@@ -46,11 +46,19 @@ def test_a_symbol_that_is_listed_later_is_left_out_and_a_hole_is_marked_at_the_l
 
 
 def test_nothing_to_buy_is_refused(make_prices, free):
-    with pytest.raises(InvalidInput, match="no symbol has a price at bar 1"):
-        buy_and_hold(make_prices([1, np.nan, 1], [1, np.nan, 1]), free)
+    with pytest.raises(InvalidInput, match="no symbol can be bought at bar 1"):
+        buy_and_hold(make_prices([np.nan, np.nan, 1], [np.nan, np.nan, 1]), free)
+    with pytest.raises(InvalidInput, match="no symbol can be bought at bar 1"):
+        buy_and_hold(make_prices([1, np.nan, np.nan], [1, np.nan, np.nan]), free)
 
 
-@pytest.mark.parametrize("bar", [-1, 3])
+def test_it_pays_funding_as_the_strategy_does(make_prices, free):
+    rate_TS = np.array([[0.0], [0.0], [0.01], [0.01]])
+    result = buy_and_hold(make_prices([1, 1, 2, 2], [1, 2, 2, 2]), free, funding_TS=rate_TS)
+    assert result.equity_T.tolist() == [1, 2, 1.98, 1.96]
+
+
+@pytest.mark.parametrize("bar", [-1, 0, 3])
 def test_a_first_fill_outside_the_bars_is_refused(make_prices, free, bar):
     with pytest.raises(InvalidInput, match=f"first_fill is {bar}"):
         buy_and_hold(make_prices([1, 1, 1], [1, 1, 1]), free, first_fill=bar)

@@ -3,29 +3,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flash_pipeline.backtest import Costs, Prices, simulate
+from flash_pipeline.backtest import Account, Costs, Prices, orders, simulate
 from flash_pipeline.errors import InvalidConfig, InvalidInput
+from flash_pipeline_tests.backtest.conftest import HOUR_MS
 
 
-def slow_ledger(target_TS, prices, rate, funding_TS):
+def slow_ledger(target_TS, prices, rate, funding_TS, maintenance_rate, every=1):
     """Units and cash, bar by bar, with nothing in common with the vectorised engine."""
     n_bars, n_symbols = target_TS.shape
     cash, unit_S, equity_T = 1.0, np.zeros(n_symbols), []
+
+    def is_left(price_S):
+        equity = cash + float((unit_S * price_S).sum())
+        return equity > maintenance_rate * float(np.abs(unit_S * price_S).sum())
+
     for bar in range(n_bars):
         open_S, close_S = prices.open_TS[bar], prices.close_TS[bar]
         cash -= float((unit_S * open_S * funding_TS[bar]).sum())
-        equity = cash + float((unit_S * open_S).sum())
-        if equity <= 0:
+        if not is_left(open_S):
             break
-        target_S = target_TS[bar - 1] if bar else np.zeros(n_symbols)
-        cost = min(rate * float(np.abs(target_S * equity - unit_S * open_S).sum()), equity)
-        notional_S = target_S * (equity - cost)
-        cash = equity - cost - float(notional_S.sum())
-        unit_S = notional_S / open_S
-        equity = cash + float((unit_S * close_S).sum())
-        if equity <= 0:
+        if bar and (bar - 1) % every == 0:
+            equity = cash + float((unit_S * open_S).sum())
+            order_S = target_TS[bar - 1] * equity - unit_S * open_S
+            cash -= float(order_S.sum()) + rate * float(np.abs(order_S).sum())
+            unit_S = unit_S + order_S / open_S
+        if not is_left(close_S):
             break
-        equity_T.append(equity)
+        equity_T.append(cash + float((unit_S * close_S).sum()))
     return np.array(equity_T + [0.0] * (n_bars - len(equity_T)))
 
 
@@ -36,24 +40,31 @@ def test_a_ledger_by_hand_agrees_to_the_cent(make_prices):
     costs = Costs(fee_rate=0.001, slippage_rate=0.001)
     result = simulate(np.array([[1.0], [0.5], [-0.5], [0.0]]), prices, costs)
 
-    bought = 10_000 - 20.00  # 0.2 % of 10,000; the other 9,980 buy 99.8 coins at 100
-    close_1 = 99.8 * 110
-    open_2 = 99.8 * 121  # 12,075.80
-    after_2 = open_2 - 12.0758  # half of it is sold at 0.2 %; the bar does not move
-    drifted = (10 / 11) / (1 + 10 / 11)  # the coin fell from 121 to 110, the cash did not
-    open_3 = after_2 * (1 + 10 / 11) / 2
-    after_3 = open_3 - (drifted + 0.5) * open_3 * 0.002
-    close_3 = after_3 * 1.05  # a tenth down, short half
+    cash = 10_000 - 10_000 - 20.00  # 100 coins at 100, and 0.2 % of them
+    close_1 = 100 * 110 + cash
+    open_2 = 100 * 121 + cash
+    sold = 100 * 121 - open_2 / 2  # down to half of 12,080
+    cash += sold - 12.12
+    coins = open_2 / 2 / 121
+    close_2 = coins * 121 + cash
+    open_3 = coins * 110 + cash
+    sold = coins * 110 + open_3 / 2
+    cash += sold - sold * 0.002
+    close_3 = cash - open_3 / 2 / 110 * 99
 
-    assert bought == 99.8 * 100
-    ledger = [10_000, close_1, after_2, close_3]
-    np.testing.assert_allclose(result.equity_T * 10_000, ledger)
-    assert np.round(ledger, 2).tolist() == [10_000.0, 10_978.0, 12_063.72, 12_067.54]
-    np.testing.assert_allclose(result.turnover_T, [0, 1, 0.5, 0.5 + drifted])
+    ledger = [10_000, close_1, close_2, close_3]
+    np.testing.assert_allclose(result.equity_T * 10_000, ledger, rtol=1e-14)
+    assert np.round(ledger, 2).tolist() == [10_000.0, 10_980.0, 12_067.88, 12_072.23]
     np.testing.assert_allclose(result.costs_T, result.turnover_T * 0.002)
     np.testing.assert_allclose(result.weights_TS[:, 0], [0, 1, 0.5, -0.5])
     assert result.n_trades == 3
     assert not result.liquidated
+    trades = result.trades().to_pydict()
+    assert trades["price"] == [100, 121, 110]
+    np.testing.assert_allclose(
+        np.array(trades["notional"]) * 10_000, [10_000, -6_060, -(coins * 110 + open_3 / 2)]
+    )
+    np.testing.assert_allclose(np.array(trades["cost"][:2]) * 10_000, [20, 12.12])
 
 
 def test_a_constant_drift_held_in_full_compounds_exactly(make_prices, free):
@@ -68,7 +79,9 @@ def test_a_constant_drift_held_in_full_compounds_exactly(make_prices, free):
 def test_a_constant_drift_costs_one_purchase(make_prices):
     level_T = 100 * 1.001 ** np.arange(101)
     result = simulate(np.ones((100, 1)), make_prices(level_T[:-1], level_T[1:]), Costs())
-    assert result.equity_T[-1] == pytest.approx(1.001**99 * (1 - 0.00075), rel=1e-12)
+    # 100 % of the equity at the first open, so the costs are owed; the next open pays them back.
+    assert result.turnover_T[2] == pytest.approx(0.00075 / (1.001 - 0.00075))
+    assert result.equity_T[-1] == pytest.approx(1.001**99 * (1 - 0.00075), rel=2e-6)
 
 
 def test_a_weight_earns_nothing_of_the_bar_it_was_decided_in(make_prices, free):
@@ -136,9 +149,10 @@ def test_the_last_target_is_never_filled(random_walk, random_weights):
     step=st.sampled_from([0.001, 0.02, 0.3]),
     leverage=st.sampled_from([0.3, 1.0, 5.0]),
     with_funding=st.booleans(),
+    every=st.sampled_from([1, 1, 2, 5]),
 )
 def test_the_engine_agrees_with_a_slow_ledger_of_units_and_cash(
-    n_bars, n_symbols, seed, step, leverage, with_funding
+    n_bars, n_symbols, seed, step, leverage, with_funding, every
 ):
     rng = np.random.default_rng(seed)
     open_TS, close_TS = np.exp(np.cumsum(rng.normal(0, step, (2, n_bars, n_symbols)), axis=1))
@@ -152,10 +166,12 @@ def test_the_engine_agrees_with_a_slow_ledger_of_units_and_cash(
         prices,
         costs,
         gross_cap=leverage,
+        rebalance_every=every,
         funding_TS=funding_TS if with_funding else None,
+        account=Account(maintenance_rate=0.01),
     )
-    expected_T = slow_ledger(target_TS, prices, costs.rate, funding_TS)
-    np.testing.assert_allclose(result.equity_T, expected_T, rtol=1e-8, atol=1e-12)
+    expected_T = slow_ledger(target_TS, prices, costs.rate, funding_TS, 0.01, every)
+    np.testing.assert_allclose(result.equity_T, expected_T, rtol=1e-9, atol=1e-12)
     assert result.liquidated == (expected_T[-1] == 0)
     # Profits and costs by symbol account for every bar's change of equity.
     change_T = (result.pnl_TS - result.costs_paid_TS).sum(axis=1)
@@ -261,7 +277,43 @@ def test_weights_of_another_shape_are_refused(random_walk):
         simulate(np.zeros((9, 3)), random_walk(10), Costs())
 
 
-@pytest.mark.parametrize("rate", [-0.001, np.nan, 0.5])
-def test_a_cost_rate_out_of_range_is_refused(rate):
-    with pytest.raises(InvalidConfig, match="slippage_rate is"):
-        Costs(slippage_rate=rate)
+def test_a_weight_above_the_cap_of_a_symbol_is_refused(random_walk):
+    weights_TS = np.zeros((10, 3))
+    weights_TS[7, 1] = -0.5
+    message = r"ETHUSDT at bar 7 .* is -0\.5: above the cap of 0\.4 a symbol"
+    with pytest.raises(InvalidInput, match=message):
+        simulate(weights_TS, random_walk(10), Costs(), symbol_cap=0.4)
+
+
+def test_targets_of_other_times_are_refused_with_the_first_of_them(random_walk):
+    prices, weights_TS = random_walk(10), np.zeros((10, 3))
+    simulate(weights_TS, prices, Costs(), target_time_T=prices.start_time_T)
+    late_T = prices.start_time_T + np.where(np.arange(10) >= 4, HOUR_MS, 0)
+    with pytest.raises(InvalidInput, match=r"row 4 of the targets is of 2024-01-01T05:00Z"):
+        simulate(weights_TS, prices, Costs(), target_time_T=late_T)
+    with pytest.raises(InvalidInput, match="9 bars: expected the prices' 10"):
+        simulate(weights_TS, prices, Costs(), target_time_T=prices.start_time_T[1:])
+
+
+def test_weights_drift_between_two_fills(make_prices, free):
+    # Half in a coin that doubles in every bar and is traded at every third open: 1.5, 2.5, 4.5.
+    prices = make_prices([1, 1, 2, 4, 8, 8], [1, 2, 4, 8, 8, 8])
+    result = simulate(np.full((6, 1), 0.5), prices, free, rebalance_every=3)
+    assert result.equity_T.tolist() == [1, 1.5, 2.5, 4.5, 4.5, 4.5]
+    np.testing.assert_allclose(result.weights_TS[:, 0], [0, 0.5, 1 / 1.5, 2 / 2.5, 0.5, 0.5])
+    assert np.flatnonzero(result.turnover_T).tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("bars", [0, -1])
+def test_trading_every_bar_is_the_most_often(random_walk, bars):
+    with pytest.raises(InvalidConfig, match=f"rebalance_every is {bars}"):
+        simulate(np.zeros((10, 3)), random_walk(10), Costs(), rebalance_every=bars)
+
+
+def test_blocks_of_bars_join_without_a_seam(random_walk, random_weights, monkeypatch):
+    prices, weights_TS = random_walk(200), random_weights(200)
+    whole = simulate(weights_TS, prices, Costs(fee_rate=0.01))
+    monkeypatch.setattr(orders, "BLOCK", 7)
+    parts = simulate(weights_TS, prices, Costs(fee_rate=0.01))
+    np.testing.assert_allclose(parts.equity_T, whole.equity_T, rtol=1e-12)
+    np.testing.assert_allclose(parts.orders_TS, whole.orders_TS, atol=1e-12)

@@ -3,6 +3,7 @@ import pytest
 
 from flash_pipeline.backtest import (
     allocation_weights,
+    capped,
     direction_weights,
     hold_cohorts,
     quantile_weights,
@@ -145,3 +146,23 @@ def test_a_day_ahead_forecast_is_earned_once_and_not_at_every_hour(make_prices, 
     deployed_T = np.minimum(np.arange(1, 96) / 24, 1)
     assert result.equity_T[-1] == pytest.approx(np.prod(1 + 0.001 * deployed_T))
     assert result.equity_T[-1] < market < 1.024**96 / 5
+
+
+def test_capped_weights_are_within_the_caps_and_keep_their_signs():
+    weights_TS = np.random.default_rng(0).normal(0, 1, (200, 4))
+    cut_TS = capped(weights_TS, gross_cap=1.5, symbol_cap=0.6)
+    assert np.abs(cut_TS).max() <= 0.6
+    assert np.abs(cut_TS).sum(axis=1).max() <= 1.5 + 1e-12
+    assert (np.sign(cut_TS) == np.sign(weights_TS)).all()
+
+
+def test_weights_within_the_caps_are_left_alone():
+    weights_TS = np.array([[0.2, -0.3], [0.0, 0.0]])
+    assert capped(weights_TS, gross_cap=1.0, symbol_cap=0.5).tolist() == weights_TS.tolist()
+
+
+def test_a_cap_that_is_no_positive_number_and_weights_of_nan_are_refused():
+    with pytest.raises(InvalidConfig, match="symbol_cap is 0"):
+        capped(np.zeros((1, 1)), gross_cap=1.0, symbol_cap=0)
+    with pytest.raises(InvalidInput, match="NaN"):
+        capped(np.array([[np.nan]]), gross_cap=1.0)

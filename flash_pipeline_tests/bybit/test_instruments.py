@@ -1,6 +1,11 @@
 import pytest
 
-from flash_pipeline.bybit import INSTRUMENT_SCHEMA, BybitClient, fetch_instruments
+from flash_pipeline.bybit import (
+    INSTRUMENT_SCHEMA,
+    BybitClient,
+    fetch_instruments,
+    store_instruments,
+)
 from flash_pipeline.errors import MalformedAnswer, UnknownSymbol
 from flash_pipeline.exchange import Clock, embedded_exchange
 from flash_pipeline.market import parse_instant
@@ -97,3 +102,11 @@ def test_the_embedded_exchange_describes_its_instruments_in_the_order_asked():
             fetch_instruments(client, ["BTCUSDT", "NOPEUSDT"])
     assert table["symbol"].to_pylist() == ["SUIUSDT", "BTCUSDT"]
     assert table["funding_interval"].to_pylist() == [240, 480]
+
+
+def test_a_stored_file_that_was_cut_off_is_replaced(tmp_path):
+    path = tmp_path / "instruments.parquet"
+    path.write_bytes(b"PAR1")
+    none = INSTRUMENT_SCHEMA.empty_table()
+    assert store_instruments(none, path).equals(none)
+    assert store_instruments(none, path).equals(none)

@@ -1,6 +1,7 @@
 """The command line as a person starts it: a process, a home and an exchange of its own."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from flash_pipeline.cli import cli
 from flash_pipeline.exchange import Clock, embedded_exchange
 from flash_pipeline.market import parse_instant
 from flash_pipeline.settings import Settings
@@ -103,11 +106,41 @@ def kill_processes_of(home: Path) -> None:
             os.kill(number, signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def exchange_url():
     """An exchange whose clock stands still at NOW."""
     with embedded_exchange(clock=Clock(parse_instant(NOW), speed=0)) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, exchange_url):
+    """A home after its first run, and what that run printed: to be read, never changed."""
+    command = CommandLine(tmp_path_factory.mktemp("run") / "home", exchange_url)
+    done = command("run", *SMALL)
+    assert done.returncode == 0, done.stderr
+    return command, done
+
+
+@pytest.fixture
+def used(finished, tmp_path):
+    """A copy of that home, to be changed."""
+    command, _ = finished
+    home = tmp_path / "used"
+    shutil.copytree(command.home, home)
+    return CommandLine(home, command.url)
+
+
+@pytest.fixture
+def invoke(monkeypatch):
+    """Run a command on a home within this process, which has what is slow to import already."""
+
+    def invoke(home, *arguments, **variables):
+        for name, value in {"FLASH_PIPELINE_HOME": str(home), **variables}.items():
+            monkeypatch.setenv(name, value)
+        return CliRunner().invoke(cli, list(arguments))
+
+    return invoke
 
 
 @pytest.fixture

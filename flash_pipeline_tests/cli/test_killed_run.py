@@ -16,7 +16,7 @@ from flash_pipeline.storage.warehouse import open_warehouse
 from flash_pipeline.windows import read_windows
 from flash_pipeline_tests.cli.conftest import SMALL, CommandLine
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 BEFORE_TRAINING = ("klines", "features", "window_tensors")
 AFTER_TRAINING = ("trained_model", "backtest_report", "champion")
@@ -65,7 +65,7 @@ def kill_in_training(command):
         process.kill()
     assert count(command, "FROM metrics WHERE key = 'train_loss'") < 8
     assert count(command, "FROM runs WHERE status = 'RUNNING'") == 1
-    assert count(command, "FROM model_versions") == 0
+    assert count(command, "FROM model_versions WHERE name = 'flash-attention-trader'") == 0
     look_at(command)
 
 
@@ -144,15 +144,18 @@ def test_reports_are_equal(killed, undisturbed):
 
 
 def test_one_version_is_registered_and_it_is_the_champion(killed):
-    assert count(killed, "FROM model_versions") == 1
-    assert count(killed, "FROM registered_model_aliases WHERE alias = 'champion'") == 1
-    assert count(killed, "FROM registered_model_aliases WHERE version = 1") == 2
+    ours = "name = 'flash-attention-trader'"
+    assert count(killed, f"FROM model_versions WHERE {ours}") == 1
+    for alias in ("champion", "challenger"):
+        table = "FROM registered_model_aliases"
+        assert count(killed, f"{table} WHERE {ours} AND alias = '{alias}' AND version = 1") == 1
 
 
-def test_no_training_is_left_running(killed):
+def test_no_training_is_left_running(killed, undisturbed):
     assert count(killed, "FROM runs WHERE status = 'RUNNING'") == 0
     assert count(killed, "FROM runs WHERE status = 'KILLED'") == 1
-    assert count(killed, "FROM runs WHERE status = 'FINISHED'") == 1
+    finished = "FROM runs WHERE status = 'FINISHED'"
+    assert count(killed, finished) == count(undisturbed, finished)
 
 
 def test_no_file_is_left_that_the_undisturbed_run_has_not(killed, undisturbed):

@@ -38,11 +38,16 @@ class Chain:
     def settings(self) -> Settings:
         return Settings(home=self.home)
 
-    def run(self, span=MONTHS, exchange=None, **overrides) -> dg.ExecuteInProcessResult:
-        return defs.resolve_job_def(JOB_NAME).execute_in_process(
+    def run(
+        self, span=MONTHS, exchange=None, *, job=JOB_NAME, assets=None, ops=None, **overrides
+    ) -> dg.ExecuteInProcessResult:
+        """Run a job, or some assets of it, with configurations of assets and of the pipeline."""
+        return defs.resolve_job_def(job).execute_in_process(
             instance=self.instance,
             tags=range_tags(*span),
+            asset_selection=None if assets is None else [dg.AssetKey(name) for name in assets],
             run_config={
+                "ops": {name: {"config": config} for name, config in (ops or {}).items()},
                 "resources": {
                     "pipeline": {"config": {**SMALL, **overrides}},
                     "exchange": {"config": exchange or {}},

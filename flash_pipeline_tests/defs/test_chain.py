@@ -25,6 +25,7 @@ ASSETS = (
     "backtest_report",
     "champion",
     "forecasts",
+    "live_record",
 )
 LAST_CLOSE = parse_instant("2024-03-20T10:00:00Z")
 
@@ -98,7 +99,10 @@ def test_all_checks_pass(finished):
         "funding_keeps_the_contract",
         "features_match_the_candles",
         "newest_window_is_fresh",
+        "champion_does_not_leak",
         "forecasts_are_unique",
+        "live_forecasts_keep_the_backtests_promise",
+        "features_have_not_drifted",
     }
     assert all(check.passed for check in checks)
 
@@ -144,7 +148,7 @@ def test_the_report_is_logged_to_the_run_of_the_model(finished):
     run_id = registry.require(CHAMPION).run_id
     logged = {artifact.path for artifact in registry.client.list_artifacts(run_id, "report")}
     assert "report/report.html" in logged
-    assert "backtest.total_return" in registry.client.get_run(run_id).data.metrics
+    assert "backtest.total_return_fraction" in registry.client.get_run(run_id).data.metrics
 
 
 def test_the_model_names_the_dagster_run_that_made_it(finished):
@@ -166,13 +170,47 @@ def test_the_champion_predicts_through_mlflow(finished):
 
 def test_a_second_run_adds_no_row_file_version_or_forecast(finished):
     chain, _ = finished
-    before = files(chain.home), rows(chain, "features"), rows(chain, "forecasts")
+    tables = ("features", "forecasts", "promotions", "live_record")
+    client = Registry(chain.settings).client
+    before = files(chain.home), [rows(chain, table) for table in tables]
+    versions = len(client.search_model_versions(""))
     result = chain.run()
     assert result.success
-    assert (files(chain.home), rows(chain, "features"), rows(chain, "forecasts")) == before
-    assert len(Registry(chain.settings).client.search_model_versions("")) == 1
+    assert (files(chain.home), [rows(chain, table) for table in tables]) == before
+    assert len(client.search_model_versions("")) == versions
 
 
 def test_a_run_leaves_nothing_outside_the_home(finished, tmp_path):
     assert not list(tmp_path.iterdir())
     assert not Path("mlruns").exists()
+
+
+def test_the_report_names_everyone_who_traded_the_same_dates(finished):
+    _, result = finished
+    shown = metadata(result, "backtest_report")
+    traders = [record.data["trader"] for record in shown["traders"].records]
+    assert traders[:2] == ["challenger 1", "buy and hold"]
+    assert traders[2:] == ["zero", "last_value", "seasonal", "ridge", "boosting", "dlinear"]
+    assert shown["verdict"].text.endswith(
+        "The market was synthetic: this says nothing about a real one."
+    )
+
+
+def test_funding_and_lots_of_the_same_run_are_in_the_report(finished):
+    _, result = finished
+    told = metadata(result, "backtest_report")["assumptions"].data
+    assert told["Funding"] == "charged at settlement"
+    assert told["Capital"] == "10,000 USDT, in whole lots"
+    assert told["Trials"] == "1 model trained in the experiment; no other one has a backtest"
+
+
+def test_the_page_and_the_picture_are_linked_in_mlflow(finished):
+    chain, result = finished
+    registry = Registry(chain.settings)
+    run_id = registry.require(CHAMPION).run_id
+    link = metadata(result, "backtest_report")["report_in_mlflow"].url
+    assert link.endswith(f"/runs/{run_id}/artifacts/report/report.html")
+    logged = {artifact.path for artifact in registry.client.list_artifacts(run_id, "report")}
+    assert {"report/report.html", "report/report.png"} <= logged
+    metrics = registry.client.get_run(run_id).data.metrics
+    assert 0 <= metrics["backtest.deflated_sharpe_probability"] <= 1

@@ -4,6 +4,7 @@ import dagster as dg
 import pytest
 
 from flash_pipeline.defs.failures import failure_reason
+from flash_pipeline.evaluation import read_promotions
 from flash_pipeline.features import read_features
 from flash_pipeline.market import CANDLE_SCHEMA, Interval, Month, parse_instant
 from flash_pipeline.storage.klines import KlineStore
@@ -37,18 +38,61 @@ def metadata(result, asset):
 
 
 @pytest.fixture(scope="module")
-def changed(chain):
-    """Return what three runs gave: with both symbols, with one, and with both again."""
+def begun(chain):
+    """The chain after a run with both symbols."""
+    result = chain.run(symbols=BOTH)
+    assert result.success, failure_reason(result)
+    return chain
+
+
+@pytest.fixture(scope="module")
+def refused(begun):
+    """The run after that, with one of the symbols, which the champion does not predict alone."""
+    return begun.run(symbols=BOTH[:1])
+
+
+@pytest.fixture(scope="module")
+def changed(begun, refused):
+    """Return what two runs gave whose challenger was promoted by hand, with one symbol and both."""
     told = []
-    for symbols in (BOTH, BOTH[:1], BOTH):
-        result = chain.run(symbols=symbols)
+    for symbols in (BOTH[:1], BOTH):
+        result = begun.run(symbols=symbols, ops={"champion": {"force": True, "who": "Ada"}})
         assert result.success, failure_reason(result)
-        champion = Registry(chain.settings).require(CHAMPION)
+        champion = Registry(begun.settings).require(CHAMPION)
         told.append((symbols, champion, champion.bundle.symbols, result))
     return told
 
 
-@pytest.mark.parametrize("run", [0, 1, 2])
+def test_a_champion_of_other_symbols_keeps_its_place_and_the_run_says_what_to_do(begun, refused):
+    assert failure_reason(refused) == (
+        "forecasts failed: champion 1 predicts BTCUSDT, ETHUSDT (the windows: BTCUSDT): restore "
+        "the configuration, use another FLASH_PIPELINE_HOME, or promote the challenger by hand "
+        "(flash_pipeline promote)"
+    )
+    told = metadata(refused, "champion")
+    assert told["version"].value == "1"
+    assert not told["promoted"].value
+    assert told["reason"].value == (
+        "not comparable: champion 1 predicts BTCUSDT, ETHUSDT (the windows: BTCUSDT); promote it "
+        "by hand if wanted (flash_pipeline promote)"
+    )
+
+
+def test_the_log_has_each_decision_with_who_took_it(begun, refused, changed):
+    with open_warehouse(begun.settings.warehouse, read_only=True) as connection:
+        rows = read_promotions(connection).to_pylist()
+    told = [(row["action"], row["challenger"], row["champion"], row["forced"]) for row in rows]
+    assert told == [
+        ("promoted", "1", None, False),
+        ("refused", "2", "1", False),
+        ("promoted", "2", "1", True),
+        ("promoted", "1", "2", True),
+    ]
+    assert rows[1]["who"] == f"run {refused.run_id}"
+    assert [row["who"] for row in rows[2:]] == ["Ada", "Ada"]
+
+
+@pytest.mark.parametrize("run", [0, 1])
 def test_each_forecast_comes_from_a_model_of_its_own_symbols(changed, run):
     symbols, champion, model_symbols, result = changed[run]
     assert list(model_symbols) == symbols
@@ -59,18 +103,15 @@ def test_each_forecast_comes_from_a_model_of_its_own_symbols(changed, run):
     assert {row["model_version"] for row in rows} == {champion.version}
 
 
-@pytest.mark.parametrize("run", [1, 2])
-def test_the_reason_of_the_change_of_champion_is_recorded(changed, run):
+@pytest.mark.parametrize("run", [0, 1])
+def test_a_promotion_by_hand_is_recorded_as_one(changed, run):
     _, champion, _, result = changed[run]
-    reason = metadata(result, "champion")["reason"].value
-    assert "predicts other symbols or another horizon" in reason
-    assert not metadata(result, "champion")["forced"].value
-    assert champion.tags["promotion"] == reason
+    assert metadata(result, "champion")["forced"].value
+    assert champion.tags["promotion"].startswith("forced over champion")
 
 
 def test_the_model_of_the_first_configuration_is_used_again(changed):
-    versions = [champion.version for _, champion, _, _ in changed]
-    assert versions == ["1", "2", "1"]
+    assert [champion.version for _, champion, _, _ in changed] == ["2", "1"]
 
 
 def test_every_forecast_that_is_stored_is_of_a_symbol_of_its_model(chain, changed):

@@ -205,3 +205,9 @@ def test_a_stored_candle_that_cannot_be_is_read_again_by_a_reference_run(
     store_months(APRIL, symbols=["ETHUSDT"], low=-1.0, marks=marks)
     assert due(reference=True) == (APRIL, JUNE)
     assert due() == (JUNE, JUNE)
+
+
+def test_funding_that_cannot_be_read_is_asked_for_again(due, whole, settings):
+    path = FundingStore(settings.funding).path("ETHUSDT", MAY)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert due(reference=True) == (APRIL, JUNE)

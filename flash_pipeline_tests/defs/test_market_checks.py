@@ -7,7 +7,7 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from flash_pipeline.defs import checks
+from flash_pipeline.defs.checks import market as checks
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.ingest import Ledger
 from flash_pipeline.ingest.gaps import Gap, GapCause

@@ -10,6 +10,7 @@ import pytest
 from flash_pipeline.definitions import defs
 from flash_pipeline.defs.jobs import (
     JOB_NAME,
+    WALK_FORWARD_JOB,
     active_run,
     exchange_now,
     hourly,
@@ -90,7 +91,7 @@ def run_of(request):
     return {key.to_user_string() for key in selected}, checks
 
 
-REFERENCE = {"funding", "mark_klines", "tickers"}
+REFERENCE = {"funding", "mark_klines", "tickers", "baselines"}
 
 
 @pytest.mark.parametrize("hour", [1, 7, 9, 12, 23])
@@ -166,6 +167,32 @@ def test_a_tick_is_skipped_while_a_run_is_about_to_start(instance):
     )
     skipped = evaluate(instance, "2024-06-20T10:02:00+00:00")
     assert run.run_id in skipped.skip_message
+
+
+def test_a_tick_goes_before_the_folds_of_a_backfill_that_wait(instance):
+    fold = instance.create_run_for_job(
+        defs.resolve_job_def(WALK_FORWARD_JOB),
+        status=dg.DagsterRunStatus.STARTING,
+        tags={"dagster/backfill": "b"},
+    )
+    request = evaluate(instance, "2024-06-20T10:02:00+00:00")
+    assert isinstance(request, dg.RunRequest)
+    assert int(request.tags["dagster/priority"]) > 0
+    assert active_run(instance, Settings.from_environment().home) == fold.run_id
+
+
+def test_a_tick_waits_for_a_walk_forward_that_is_no_backfill(instance):
+    job = defs.resolve_job_def(WALK_FORWARD_JOB)
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTING)
+    skipped = evaluate(instance, "2024-06-20T10:02:00+00:00")
+    assert run.run_id in skipped.skip_message
+
+
+@pytest.mark.parametrize("hour", [0, 1])
+def test_the_hourly_run_has_no_walk_forward(instance, hour):
+    assets, checks = run_of(evaluate(instance, f"2024-06-20T{hour:02d}:02:00+00:00"))
+    assert not {name for name in assets if name.startswith("walk_forward")}
+    assert "predictions_are_not_flat" not in checks
 
 
 def test_a_run_that_was_made_and_never_launched_blocks_no_tick(instance):

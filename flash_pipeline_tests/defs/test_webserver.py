@@ -37,6 +37,7 @@ ASSETS = (
     "backtest_report",
     "champion",
     "forecasts",
+    "live_record",
 )
 REPOSITORY = {
     "repositoryLocationName": "flash_pipeline.definitions",

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from flash_pipeline.backtest import Costs
-from flash_pipeline.evaluation import evaluate_challenger
+from flash_pipeline.evaluation import Terms, evaluate_challenger
 from flash_pipeline.features import FEATURE_NAMES, read_features, refresh_features
 from flash_pipeline.market import CANDLE_SCHEMA, Interval, Month
 from flash_pipeline.model import ModelConfig
 from flash_pipeline.model.trader import FlashAttentionTrader
 from flash_pipeline.storage.klines import KlineStore
 from flash_pipeline.training.bundle import ModelBundle, Provenance
+from flash_pipeline.training.recipes import DataConfig, Recipe, TrainConfig
 from flash_pipeline.training.scaler import FeatureScaler
 from flash_pipeline.training.targets import RmsScaler
 from flash_pipeline.windows import panel_from_features, write_windows
@@ -161,10 +161,26 @@ def contest(frame, store, tmp_path, monkeypatch):
             return evaluate_challenger(
                 frame,
                 store,
-                Costs(),
+                Terms(),
                 tmp_path / "reports",
                 ("2", challenger),
                 None if champion is None else ("1", champion),
             )
 
     return contest
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe():
+    """Return a recipe that trains on the small market in a moment."""
+    data = DataConfig(symbols=SYMBOLS, lookback=LOOKBACK, horizon=HORIZON)
+    model = ModelConfig(
+        n_symbols=len(SYMBOLS),
+        n_features=len(FEATURE_NAMES),
+        d_model=8,
+        n_heads=2,
+        n_layers=1,
+        d_ff=16,
+        max_seq_len=LOOKBACK,
+    )
+    return Recipe("tiny", data, model, TrainConfig(epochs=1, warm_epochs=1, batch_size=32))

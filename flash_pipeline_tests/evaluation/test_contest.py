@@ -9,19 +9,22 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from flash_pipeline.backtest import Costs, simulate
-from flash_pipeline.errors import NotEnoughHistory, SchemaMismatch
+from flash_pipeline.backtest import simulate
+from flash_pipeline.errors import NotEnoughHistory
 from flash_pipeline.evaluation import (
     Contest,
+    Terms,
     decide_promotion,
     evaluate_challenger,
     make_forecast,
 )
 from flash_pipeline.evaluation.trading import predict_windows
 from flash_pipeline.model.config import HeadOptions
+from flash_pipeline.training.bundle import UnreadableBundle
 
 HOUR_MS = 3_600_000
 FIRST_MS = 1_704_067_200_000
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
 
 def hour(n):
@@ -68,7 +71,7 @@ def test_both_are_measured_on_the_same_dates(contest, make_bundle):
     met, _ = contest(make_bundle(), make_bundle(seed=1))
     assert met.challenger.version == "2"
     assert met.champion.version == "1"
-    assert met.challenger.metrics.n_bars == met.champion.metrics.n_bars == met.anchors
+    assert met.challenger.metrics.bars_count == met.champion.metrics.bars_count == met.anchors
     assert met.challenger.loss != met.champion.loss
 
 
@@ -95,7 +98,7 @@ def test_an_unknown_label_is_null(make_store, make_frame, make_bundle, tmp_path)
     store = make_store(absent={"ETHUSDT": {200}})
     frame = make_frame(store)
     _, report = evaluate_challenger(
-        frame, store, Costs(), tmp_path / "reports", ("1", make_bundle()), None
+        frame, store, Terms(), tmp_path / "reports", ("1", make_bundle()), None
     )
     rows = pq.read_table(report.folder / "predictions.parquet").to_pylist()
     unknown = [(row["made_at"], row["symbol"]) for row in rows if row["label"] is None]
@@ -126,10 +129,10 @@ def meet_with_gaps(make_store, make_frame, constant_long, tmp_path, monkeypatch)
 
     def meet(absent):
         store = make_store(absent=absent)
-        monkeypatch.setattr("flash_pipeline.evaluation.contest.simulate", recording)
+        monkeypatch.setattr("flash_pipeline.evaluation.terms.simulate", recording)
         monkeypatch.setattr("flash_pipeline.backtest.report.four_panel", lambda *_, **__: b"")
         met, report = evaluate_challenger(
-            make_frame(store), store, Costs(), tmp_path / "reports", ("1", constant_long), None
+            make_frame(store), store, Terms(), tmp_path / "reports", ("1", constant_long), None
         )
         rows = pq.read_table(report.folder / "predictions.parquet").to_pylist()
         return met, rows, asked[0]
@@ -191,8 +194,8 @@ def test_a_model_that_says_nothing_has_the_loss_of_the_naive_answer(
 ):
     met, _ = contest(make_bundle(head=head, silent=True))
     assert met.challenger.loss == pytest.approx(loss, rel=1e-6)
-    assert met.challenger.metrics.n_trades == 0
-    assert met.challenger.metrics.total_return == 0
+    assert met.challenger.metrics.trades_count == 0
+    assert met.challenger.metrics.total_return_fraction == 0
     assert math.isnan(met.challenger.quality["rank_ic"])
 
 
@@ -208,15 +211,53 @@ def test_a_quantile_head_is_measured_by_its_pinball_loss_and_coverage(contest, m
     )
 
 
-def test_quantiles_of_other_levels_are_compared_by_net_return(contest, make_bundle):
+def test_quantiles_of_other_levels_are_compared_by_net_return_alone(contest, make_bundle):
     few = make_bundle(head="quantile", head_options=HeadOptions(quantiles=(0.1, 0.5, 0.9)))
     met, _ = contest(make_bundle(head="quantile"), few)
-    assert "net return" in decide_promotion(met, "1").reason
+    against_champion, _ = decide_promotion(met, "1").comparisons
+    assert against_champion.loss_difference is None
+
+
+@pytest.mark.parametrize("head", ["regression", "direction", "quantile"])
+def test_the_tracks_have_the_figures_of_the_contest_date_by_date(contest, make_bundle, head):
+    met, _ = contest(make_bundle(head=head), make_bundle(seed=1, head=head))
+    for track, contestant in (
+        (met.tracks.challenger, met.challenger),
+        (met.tracks.champion, met.champion),
+    ):
+        assert track.name == contestant.version
+        assert np.prod(1 + track.net_return_T) - 1 == pytest.approx(
+            contestant.metrics.total_return_fraction
+        )
+        assert track.loss_T.mean() == pytest.approx(contestant.loss)
+        assert track.made_at_T.tolist() == [hour(n) for n in range(120, 237)]
+        assert (track.horizon, track.measured_as) == (4, contestant.head)
+
+
+def test_an_allocation_has_no_losses_to_compare(contest, make_bundle):
+    track = contest(make_bundle(head="allocation"))[0].tracks.challenger
+    assert np.isnan(track.loss_T).all()
+    assert track.measured_as == ""
+
+
+def test_a_champion_that_cannot_be_read_is_unfit_and_replaced_with_the_reason(
+    frame, store, make_bundle, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("flash_pipeline.backtest.report.four_panel", lambda *_, **__: b"")
+    old = UnreadableBundle("it holds a bundle of format 1: expected 2")
+    met, _ = evaluate_challenger(
+        frame, store, Terms(), tmp_path / "reports", ("2", make_bundle()), ("1", old)
+    )
+    assert met.champion is None
+    assert met.champion_unfit
+    decision = decide_promotion(met, "1")
+    assert decision.promoted
+    assert decision.reason.startswith("champion 1 cannot be read, it holds a bundle of format 1")
 
 
 def test_an_allocation_is_measured_by_the_sharpe_ratio_of_its_backtest(contest, make_bundle):
     met, _ = contest(make_bundle(head="allocation"))
-    assert met.challenger.loss == -met.challenger.metrics.sharpe
+    assert met.challenger.loss == -met.challenger.metrics.sharpe_annual
 
 
 def test_two_models_with_other_target_scales_are_measured_in_one_unit(contest, make_bundle):
@@ -240,10 +281,11 @@ def test_without_a_champion_the_challenger_stands_alone(contest, make_bundle):
     ("change", "reason"),
     [
         ({"synthetic": False}, "was trained on candles of another kind"),
-        ({"horizon": 5}, "predicts other symbols or another horizon"),
-        ({"symbols": ("BTCUSDT", "ETHUSDT", "XRPUSDT")}, "predicts other symbols"),
-        ({"interval": "30"}, "predicts other symbols"),
-        ({"lookback": 32}, "needs 32 bars, the windows have 16"),
+        ({"feature_names": ("rsi",)}, "takes the features rsi (the windows: "),
+        ({"horizon": 5}, "predicts 5 bars ahead (the windows: 4)"),
+        ({"symbols": ("BTCUSDT", "ETHUSDT")}, "predicts BTCUSDT, ETHUSDT (the windows: BTCUSDT, "),
+        ({"interval": "30"}, "takes candles of interval 30 (the windows: 60)"),
+        ({"lookback": 32}, "needs 32 bars (the windows: 16)"),
         ({"seen_until": FIRST_MS + 190 * HOUR_MS}, "fewer than 48 dates follow what both"),
     ],
 )
@@ -260,13 +302,19 @@ def test_a_champion_that_cannot_be_compared_is_absent_with_the_reason(
     ("change", "promoted", "reason"),
     [
         ({"synthetic": False}, True, "champion 1 was trained on candles of another kind"),
-        ({"horizon": 5}, True, "champion 1 predicts other symbols or another horizon"),
-        ({"symbols": ("BTCUSDT", "ETHUSDT", "XRPUSDT")}, True, "champion 1 predicts other symbols"),
-        ({"lookback": 32}, True, "champion 1 needs 32 bars, the windows have 16"),
+        ({"feature_names": ("rsi",)}, True, "champion 1 takes the features rsi (the windows: "),
+        ({"horizon": 5}, False, "not comparable: champion 1 predicts 5 bars ahead"),
+        (
+            {"symbols": ("BTCUSDT", "ETHUSDT")},
+            False,
+            "not comparable: champion 1 predicts BTCUSDT, ETHUSDT",
+        ),
+        ({"interval": "30"}, False, "not comparable: champion 1 takes candles of interval 30"),
+        ({"lookback": 32}, False, "not comparable: champion 1 needs 32 bars (the windows: 16)"),
         ({"seen_until": FIRST_MS + 190 * HOUR_MS}, False, "not comparable: fewer than 48 dates"),
     ],
 )
-def test_only_a_champion_that_cannot_predict_from_the_windows_is_replaced_unmeasured(
+def test_only_a_champion_that_can_never_predict_again_is_replaced_unmeasured(
     contest, make_bundle, tmp_path, change, promoted, reason
 ):
     met, _ = contest(make_bundle(), make_bundle(seed=1, **change))
@@ -280,7 +328,7 @@ def test_only_a_champion_that_cannot_predict_from_the_windows_is_replaced_unmeas
 def test_a_champion_with_a_shorter_lookback_is_comparable(contest, make_bundle):
     met, _ = contest(make_bundle(), make_bundle(seed=1, lookback=8))
     assert met.champion_absent == ""
-    assert met.champion.metrics.n_bars == met.anchors
+    assert met.champion.metrics.bars_count == met.anchors
 
 
 def test_a_champion_of_another_head_is_comparable(contest, make_bundle):
@@ -314,28 +362,4 @@ def test_an_allocation_model_may_use_the_leverage_of_its_cap(contest, make_bundl
     bundle = make_bundle(head="allocation", silent=True, head_options=options)
     full = {**bundle.weights, "head.linear.bias": torch.full((3,), 20.0)}
     met, _ = contest(dataclasses.replace(bundle, weights=full))
-    assert 2 < met.challenger.metrics.mean_gross_exposure <= 2.5
-
-
-def test_a_contest_comes_back_as_it_was_saved(contest, make_bundle, tmp_path):
-    met, _ = contest(make_bundle(), make_bundle(seed=1, silent=True))
-    met.save(tmp_path / "contest.json")
-    again = Contest.load(tmp_path / "contest.json")
-    assert again.challenger == met.challenger
-    assert math.isnan(again.champion.quality["rank_ic"])
-    assert again.champion.loss == met.champion.loss
-    assert dataclasses.replace(again, champion=None) == dataclasses.replace(met, champion=None)
-
-
-def test_a_contest_without_champion_comes_back_as_well(contest, make_bundle, tmp_path):
-    met, _ = contest(make_bundle())
-    met.save(tmp_path / "contest.json")
-    assert Contest.load(tmp_path / "contest.json") == met
-
-
-@pytest.mark.parametrize("text", [None, "{", "{}", "[]"])
-def test_a_file_that_is_no_contest_is_refused(tmp_path, text):
-    if text is not None:
-        (tmp_path / "contest.json").write_text(text)
-    with pytest.raises(SchemaMismatch, match="holds no contest"):
-        Contest.load(tmp_path / "contest.json")
+    assert 2 < met.challenger.metrics.mean_gross_exposure_multiple <= 2.5

@@ -12,7 +12,7 @@ from flash_pipeline.evaluation import (
     make_forecast,
     record_forecast,
 )
-from flash_pipeline.evaluation.contest import predict_windows
+from flash_pipeline.evaluation.trading import predict_windows
 from flash_pipeline.market import Interval
 
 HOUR_MS = 3_600_000
@@ -50,6 +50,9 @@ def test_a_forecast_has_one_row_per_symbol_made_at_the_newest_close(at, make_bun
             "prediction": float(prediction),
             "model_version": "3",
             "synthetic": True,
+            "lower": None,
+            "upper": None,
+            "coverage": None,
         }
         for symbol, prediction in zip(frame.symbols, predictions_S, strict=True)
     ]
@@ -61,6 +64,25 @@ def test_the_forecast_of_a_quantile_head_is_its_median(at, make_bundle):
     rows = make_forecast(frame, "3", bundle).to_pylist()
     assert {row["head"] for row in rows} == {"quantile"}
     assert [row["prediction"] for row in rows] == told.quantiles_NSQ[0, :, 2].tolist()
+
+
+def test_a_quantile_head_tells_its_outer_quantiles_and_what_they_should_cover(at, make_bundle):
+    frame, bundle = at(200), make_bundle(head="quantile")
+    told = predict_windows(frame, bundle, np.array([len(frame.anchor_N) - 1]))
+    rows = make_forecast(frame, "3", bundle).to_pylist()
+    assert [row["lower"] for row in rows] == told.quantiles_NSQ[0, :, 0].tolist()
+    assert [row["upper"] for row in rows] == told.quantiles_NSQ[0, :, -1].tolist()
+    assert [row["coverage"] for row in rows] == pytest.approx([0.9] * 3)
+
+
+def test_a_record_from_before_the_quantiles_goes_on(at, make_bundle, warehouse):
+    frame = at(200)
+    record_forecast(warehouse, make_forecast(frame, "3", make_bundle()), HOUR)
+    for name in ("lower", "upper", "coverage"):
+        warehouse.execute(f"ALTER TABLE forecasts DROP COLUMN {name}")
+    told = make_forecast(frame, "4", make_bundle(head="quantile"))
+    record_forecast(warehouse, told, HOUR)
+    assert [row["lower"] for row in rows_of(warehouse)] == [None] * 3 + told["lower"].to_pylist()
 
 
 def test_a_symbol_whose_newest_bar_is_missing_gets_no_row(at, make_bundle):
@@ -77,10 +99,10 @@ def test_a_model_with_a_shorter_lookback_forecasts_as_well(at, make_bundle):
     ("change", "message"),
     [
         ({"horizon": 5}, "5 bars ahead"),
-        ({"lookback": 32}, "from 32 bars"),
+        ({"lookback": 32}, "champion 3 needs 32 bars .* promote the challenger by hand"),
         ({"symbols": ("BTCUSDT", "ETHUSDT", "XRPUSDT")}, "BTCUSDT, ETHUSDT, XRPUSDT"),
-        ({"feature_names": ("rsi",)}, "champion 3 predicts"),
-        ({"interval": "30"}, "champion 3 predicts"),
+        ({"feature_names": ("rsi",)}, "champion 3 takes the features rsi"),
+        ({"interval": "30"}, "champion 3 takes candles of interval 30"),
         ({"synthetic": False}, "was trained on candles of another kind"),
     ],
 )

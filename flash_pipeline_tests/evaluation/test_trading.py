@@ -3,11 +3,21 @@
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from flash_pipeline.evaluation.trading import load_prices, predict_windows, size_positions
+from flash_pipeline.evaluation.trading import (
+    load_funding,
+    load_prices,
+    predict_windows,
+    size_positions,
+)
+from flash_pipeline.market import FUNDING_SCHEMA, Month
+from flash_pipeline.storage.funding import FundingStore
 from flash_pipeline.training.predictor import Predictions
 
+JANUARY = Month(2024, 1)
 HOUR_MS = 3_600_000
 FIRST_MS = 1_704_067_200_000
 
@@ -95,3 +105,40 @@ def test_prices_are_aligned_by_time_and_carried_over_a_gap(make_store, frame):
     for start, close in zip(prices.start_time_T, prices.close_TS[:, 1], strict=True):
         known = start if start in close_at else hour(129)
         assert close == close_at[known]
+    closed = np.isin(prices.start_time_T, [hour(130), hour(131)])
+    np.testing.assert_array_equal(~prices.real_TS, closed[:, None] & np.array([False, True, False]))
+
+
+def test_prices_come_with_lows_highs_and_turnover(make_store, frame):
+    store = make_store()
+    index_N = np.arange(100, 140)
+    prices = load_prices(frame, store, index_N)
+    stored = store.read_all("SOLUSDT").to_pylist()
+    rows = {row["start_time"]: row for row in stored}
+    for name in ("low", "high", "turnover"):
+        own_T = getattr(prices, f"{name}_TS")[:, 2]
+        assert own_T.tolist() == [rows[start][name] for start in prices.start_time_T.tolist()]
+
+
+def test_a_turnover_that_is_not_stored_is_estimated_from_the_volume(make_store, frame):
+    store = make_store()
+    candles = store.read_month("ETHUSDT", JANUARY)
+    place = candles.column_names.index("turnover")
+    none = pa.nulls(candles.num_rows, pa.float64())
+    store.write_month(
+        "ETHUSDT", JANUARY, candles.set_column(place, "turnover", none), synthetic=True
+    )
+    prices = load_prices(frame, store, np.arange(100, 140))
+    first = pc.equal(candles["start_time"], int(prices.start_time_T[0]))
+    (row,) = candles.filter(first).to_pylist()
+    typical = (row["low"] + row["high"] + row["close"]) / 3
+    assert prices.turnover_TS[0, 1] == pytest.approx(row["volume"] * typical)
+
+
+def test_settlements_are_read_symbol_by_symbol(tmp_path):
+    store = FundingStore(tmp_path)
+    assert load_funding(store, ["BTCUSDT"]).num_rows == 0
+    row = {"funding_time": JANUARY.time_range.start, "rate": 0.0001}
+    funding = pa.Table.from_pylist([row], schema=FUNDING_SCHEMA)
+    store.write_month("ETHUSDT", JANUARY, funding, synthetic=True)
+    assert load_funding(store, ["BTCUSDT", "ETHUSDT"]).to_pylist() == [{"symbol": "ETHUSDT", **row}]

@@ -235,3 +235,16 @@ def test_real_funding_passes(store, real_data):
     refresh(source, store, Month(2024, 5), JUNE)
     assert held(store) == times
     assert audit_funding(store, ["BTCUSDT"]) == doubt_funding(store, ["BTCUSDT"]) == []
+
+
+@pytest.mark.parametrize("times", [every(8), []])
+def test_a_file_that_was_cut_off_fails_the_check_and_is_fetched_anew(store, times):
+    refresh(FakeFunding(BTCUSDT=every(8)), store)
+    path = store.path("BTCUSDT", JUNE)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert [f"{path} cannot be read" in each for each in audit_funding(store, ["BTCUSDT"])] == [
+        True
+    ]
+    refresh(FakeFunding(BTCUSDT=times), store)
+    assert audit_funding(store, ["BTCUSDT"]) == []
+    assert store.read_month("BTCUSDT", JUNE).num_rows == (90 if times else 0)

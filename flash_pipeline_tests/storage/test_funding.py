@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from flash_pipeline.errors import InvalidSymbol, SchemaMismatch
+from flash_pipeline.errors import FileDamaged, InvalidSymbol, SchemaMismatch
 from flash_pipeline.market import FUNDING_SCHEMA, Month
 from flash_pipeline.storage.files import write_parquet
 from flash_pipeline.storage.funding import FundingStore
@@ -58,3 +58,14 @@ def test_simulated_and_real_funding_are_not_mixed(funding, stored):
 def test_a_malformed_symbol_never_reaches_a_path(funding):
     with pytest.raises(InvalidSymbol):
         funding.path("../../etc", JUNE)
+
+
+def test_a_file_that_was_cut_off_is_named_and_does_not_decide_the_kind(funding):
+    for month in (JUNE, JULY):
+        funding.write_month("BTCUSDT", month, settlements(month), synthetic=True)
+    path = funding.path("BTCUSDT", JUNE)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert [funding.is_damaged("BTCUSDT", month) for month in (JUNE, JULY)] == [True, False]
+    with pytest.raises(FileDamaged, match=r"month=2024-06\.parquet cannot be read"):
+        funding.read_all("BTCUSDT")
+    funding.require_kind(synthetic=True)

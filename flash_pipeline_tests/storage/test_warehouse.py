@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import duckdb
 import pytest
 
-from flash_pipeline.errors import DataError, WarehouseLocked
+from flash_pipeline.errors import DataError, WarehouseLocked, WarehouseUnusable
 from flash_pipeline.storage.warehouse import open_warehouse, transaction
 
 HOLD = """
@@ -121,6 +121,18 @@ def test_a_missing_file_is_not_taken_for_a_held_one(tmp_path, folder):
     ):
         pass
     assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+@pytest.mark.parametrize("damage", ["foreign", "corrupt"])
+def test_a_file_that_duckdb_cannot_open_is_told_with_its_path(table, damage, read_only):
+    stored = table.read_bytes()
+    table.write_bytes(b"no database" if damage == "foreign" else stored[:100] + bytes(9000))
+    with (
+        pytest.raises(WarehouseUnusable, match=rf"{table} cannot be opened: "),
+        open_warehouse(table, read_only=read_only),
+    ):
+        pass
 
 
 def test_a_transaction_keeps_what_its_block_did(table):

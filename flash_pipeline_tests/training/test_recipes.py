@@ -12,6 +12,7 @@ from flash_pipeline.settings import RECIPE_CHOICES
 from flash_pipeline.training.recipes import (
     RECIPES,
     DataConfig,
+    Recipe,
     TrainConfig,
     demo_recipe,
     full_recipe,
@@ -158,6 +159,7 @@ def test_data_out_of_their_bounds_are_refused_by_value(change, error, message):
         ("clip_norm", -1.0),
         ("weight_decay", -0.1),
         ("accumulation", 0),
+        ("seeds", 0),
         ("accumulation", 3),
         ("ema_decay", 0.0),
         ("ema_decay", 1.0),
@@ -236,6 +238,7 @@ CHANGES = {
     "train.feature_scaling": "robust",
     "train.target_scaling": "volatility",
     "train.seed": 59,
+    "train.seeds": 2,
     "split.train": 0.6,
     "split.validation": 0.2,
     "split.embargo": 1,
@@ -282,3 +285,19 @@ def test_recipes_are_read_without_torch_and_mlflow():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_comes_back_from_json(name):
+    recipe = get_recipe(name).with_model(head="quantile")
+    again = Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
+    assert again == recipe
+    assert again.fingerprint("abc") == recipe.fingerprint("abc")
+
+
+@pytest.mark.parametrize(
+    "change", [{"train": {"epochs": 1, "tricks": 2}}, {"data": {}}, {"split": {"train": 2.0}}]
+)
+def test_values_of_no_recipe_are_refused(change):
+    with pytest.raises(InvalidConfig):
+        Recipe.from_dict({**demo_recipe().to_dict(), **change})

@@ -6,34 +6,8 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from flash_pipeline.errors import InvalidConfig, NotEnoughHistory
-from flash_pipeline.market import Interval
-from flash_pipeline.windows import SplitConfig, WindowFrame, chronological_split
-
-HOUR_MS = 3_600_000
-FIRST_MS = 1_704_067_200_000
-
-
-def frame_of(labels_N, horizon):
-    """Return a frame of one-bar windows with the labels of one symbol."""
-    windows = len(labels_N)
-    anchor_N = FIRST_MS + HOUR_MS * np.arange(windows)
-    return WindowFrame(
-        symbols=("BTCUSDT",),
-        features=("log_return",),
-        interval=Interval.HOUR_1,
-        lookback=1,
-        horizon=horizon,
-        stride=1,
-        synthetic=True,
-        snapshot="",
-        x_BKSF=np.zeros((windows, 1, 1, 1), np.float32),
-        y_BKS=np.asarray(labels_N, np.float32).reshape(windows, 1, 1),
-        valid_BKS=np.ones((windows, 1, 1), bool),
-        anchor_N=anchor_N,
-        block_N=np.arange(windows, dtype=np.int32),
-        offset_N=np.zeros(windows, np.int32),
-        label_end_N=anchor_N + (horizon + 1) * HOUR_MS,
-    )
+from flash_pipeline.windows import Split, SplitConfig, chronological_split, purged
+from flash_pipeline_tests.windows.conftest import HOUR_MS, frame_of
 
 
 @settings(max_examples=100, deadline=None)
@@ -113,3 +87,48 @@ def test_shares_that_leave_a_range_empty_are_refused(train, validation):
 def test_a_negative_embargo_is_refused():
     with pytest.raises(InvalidConfig, match="embargo=-1: expected 0 or more bars"):
         SplitConfig(embargo=-1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # Tested are 10 to 12, whose labels are the returns of the hours (10, 16].
+        ({}, [*range(7), *range(16, 30)]),
+        ({"before": 2}, [*range(5), *range(16, 30)]),
+        ({"after": 3}, [*range(7), *range(19, 30)]),
+        ({"reach": 4}, [*range(7), *range(20, 30)]),
+    ],
+)
+def test_windows_are_kept_from_another_range_to_both_sides(changes, expected):
+    frame = frame_of(np.zeros(40), 4)
+    kept_N = purged(frame, np.arange(30), np.array([10, 11, 12]), **changes)
+    # 7, 8 and 9 end in (10, 16]; 13, 14 and 15 begin before 16.
+    assert kept_N.tolist() == expected
+
+
+def test_ranges_with_holes_are_kept_away_from_one_by_one():
+    frame = frame_of(np.zeros(40), 1)
+    assert purged(frame, np.arange(10), np.array([2, 7])).tolist() == [0, 1, 3, 4, 5, 6, 8, 9]
+
+
+def test_nothing_to_keep_away_from_keeps_all():
+    frame = frame_of(np.zeros(10), 1)
+    assert purged(frame, np.arange(10), np.array([], int)).tolist() == list(range(10))
+
+
+def test_scalers_see_no_bar_at_which_the_other_ranges_are_judged(make_frame):
+    frame = make_frame(60, lookback=8)
+    split = Split(np.array([0, 1, 2, 20, 21]), np.array([6, 7]), np.array([10, 11, 12]))
+    seen_T = np.flatnonzero(split.fitting_bars(frame))
+    # Window n ends at bar n + 7: 13 and 14 are validation anchors, 17 to 19 those of the test.
+    assert seen_T.tolist() == [*range(13), 15, 16, *range(20, 29)]
+
+
+def test_a_split_names_its_ranges_by_date():
+    split = chronological_split(frame_of(np.zeros(100), 4), SplitConfig(0.6, 0.2))
+    assert split.to_dict(frame_of(np.zeros(100), 4))["test"] == {
+        "windows": 20,
+        "from": "2024-01-04T09:00Z",
+        "to": "2024-01-05T04:00Z",
+        "labels_to": "2024-01-05T08:00Z",
+    }

@@ -4,7 +4,17 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from flash_pipeline.defs.assets import market_data, model, reference, verdict
+from flash_pipeline.defs.assets import (
+    audits,
+    backtest,
+    champion,
+    forecasts,
+    live,
+    market_data,
+    model,
+    reference,
+    walk_forward,
+)
 
 ASSETS: Sequence[dg.AssetsDefinition] = [
     market_data.instruments,
@@ -15,13 +25,26 @@ ASSETS: Sequence[dg.AssetsDefinition] = [
     reference.tickers,
     model.window_tensors,
     model.trained_model,
-    verdict.backtest_report,
-    verdict.champion,
-    verdict.forecasts,
+    model.baselines,
+    backtest.backtest_report,
+    champion.champion,
+    forecasts.forecasts,
+    live.live_record,
+    audits.leak_audits,
+    walk_forward.walk_forward_plan,
+    walk_forward.walk_forward_folds,
+    walk_forward.walk_forward,
 ]
 """Every asset of the project."""
 
+ON_REQUEST = (walk_forward.GROUP, audits.GROUP)
+"""Groups that are materialized when someone asks for them."""
+
 HOURLY: Sequence[dg.AssetKey] = [
-    asset.key for asset in ASSETS if asset.group_names_by_key[asset.key] != reference.GROUP
+    asset.key
+    for asset in ASSETS
+    if asset.group_names_by_key[asset.key] not in {reference.GROUP, *ON_REQUEST}
+    and asset.key != model.baselines.key
 ]
-"""What every hour needs: all but the reference data, which a forecast does not wait for."""
+"""What every hour needs: all but the reference data, the registered baselines, without which the
+report fits its own, and what is run when someone asks for it."""

@@ -117,3 +117,43 @@ def trained_model(
             "parameters": int(session.model.tags.get("parameters", 0)),
         },
     )
+
+
+@dg.asset(deps=[window_tensors], group_name="model", kinds={"numpy", "mlflow"}, pool="training")
+def baselines(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> dg.MaterializeResult:
+    """Simple models fitted on the ranges of the transformer, each a registered model of its own."""
+    from flash_pipeline.evaluation import require_dates
+    from flash_pipeline.training.baseline_session import fit_baselines
+
+    settings, recipe = pipeline.settings(), pipeline.resolve()
+    frame = read_windows(settings.windows)
+    split = chronological_split(frame, recipe.split)
+    require_dates(frame, split)
+    tags = {"dagster_run_id": context.run.run_id, "dagster_asset": "baselines"}
+    session = fit_baselines(settings, frame, split, recipe, tags=tags)
+    for name, reason in session.left_out.items():
+        context.log.warning(f"baselines: without {name}: {reason}")
+    rows: list[dict[str, str | float]] = [
+        {
+            "baseline": name,
+            "model": each.model.name,
+            "version": each.model.version,
+            "r2_against_zero": each.r2_against_zero,
+            "seconds": each.seconds,
+        }
+        for name, each in session.fitted.items()
+    ]
+    return dg.MaterializeResult(
+        metadata={
+            "baselines": dg.MetadataValue.table([dg.TableRecord(row) for row in rows]),
+            "left_out": dg.MetadataValue.json(dict(session.left_out)),
+            "snapshot": frame.snapshot,
+            **{
+                f"{name}/r2_against_zero": each.r2_against_zero
+                for name, each in session.fitted.items()
+                if each.r2_against_zero == each.r2_against_zero
+            },
+        }
+    )

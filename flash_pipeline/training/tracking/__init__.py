@@ -8,6 +8,7 @@ from flash_pipeline.training.tracking.registry import (
     RegisteredModel,
     Registry,
 )
+from flash_pipeline.training.tracking.reports import report_predictions
 from flash_pipeline.training.tracking.runs import TrackedTraining, track_training
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "RegisteredModel",
     "Registry",
     "TrackedTraining",
+    "report_predictions",
     "track_training",
 ]

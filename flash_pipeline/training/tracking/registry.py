@@ -1,5 +1,6 @@
 """The model registry: versions, aliases, and bundles read back without a pickle."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from flash_pipeline.errors import ModelNotRegistered
+from flash_pipeline.errors import BundleMismatch, ModelNotRegistered
 from flash_pipeline.settings import Settings, redacted
-from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.bundle import ModelBundle, UnreadableBundle
+from flash_pipeline.training.recipes import Recipe
 from flash_pipeline.training.state import Epoch
 from flash_pipeline.training.tracking.served import BUNDLE_ARTIFACT
 from flash_pipeline.training.tracking.store import connect
@@ -34,6 +36,9 @@ RIVAL_TAG = "rival"
 LOCAL_UI = "http://127.0.0.1:5000"
 """Where `make dev` serves the MLflow UI of a sqlite store."""
 
+RECIPE_FILE = "recipe.json"
+"""File of a training's run: its recipe."""
+
 FINGERPRINT_TAG = "fingerprint"
 """Tag of a version: hash of the recipe and the data it was trained on."""
 
@@ -51,26 +56,46 @@ class RegisteredModel:
     """MLflow run that trained it."""
     tags: dict[str, str]
     """Tags of the version."""
+    name: str = MODEL_NAME
+    """Name of the registered model."""
 
     @property
     def uri(self) -> str:
         """Address for `mlflow.pyfunc.load_model`."""
-        return f"models:/{MODEL_NAME}/{self.version}"
+        return f"models:/{self.name}/{self.version}"
 
     @cached_property
     def bundle(self) -> ModelBundle:
         """The stored bundle: weights, scalers, order of inputs."""
+        return ModelBundle.load(self.artifact(BUNDLE_ARTIFACT))
+
+    def artifact(self, name: str) -> Path:
+        """Return the folder of one of the model's artifacts, brought here where it is not."""
         folder = mlflow.artifacts.download_artifacts(artifact_uri=self.uri)
-        return ModelBundle.load(Path(folder) / "artifacts" / BUNDLE_ARTIFACT)
+        return Path(folder) / "artifacts" / name
+
+    @cached_property
+    def opened(self) -> ModelBundle | UnreadableBundle:
+        """The stored bundle, or why it cannot be used, for a caller that has another way to go on.
+
+        A store that does not answer is no reason: such an error is raised as ever.
+        """
+        try:
+            self.bundle.build_all()
+        except BundleMismatch as error:
+            return UnreadableBundle(str(error))
+        return self.bundle
 
 
 class Registry:
-    """Looks versions up and moves the aliases.
+    """Looks versions of one registered model up and moves its aliases.
 
     Parameters
     ----------
     settings : Settings
         Where MLflow is.
+    name : str
+        Name of the registered model.
 
     Raises
     ------
@@ -78,14 +103,20 @@ class Registry:
         If the store does not answer.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, name: str = MODEL_NAME) -> None:
+        self.settings, self.name = settings, name
         self.client: MlflowClient = connect(settings)
+
+    def named(self, name: str) -> "Registry":
+        """Return that of another registered model in the same store."""
+        other = copy.copy(self)
+        other.name = name
+        return other
 
     def at(self, alias: str) -> RegisteredModel | None:
         """Return the version an alias stands for, None where there is none."""
         try:
-            found = self.client.get_model_version_by_alias(MODEL_NAME, alias)
+            found = self.client.get_model_version_by_alias(self.name, alias)
         except MlflowException as error:
             if error.error_code in _ABSENT:
                 return None
@@ -102,7 +133,7 @@ class Registry:
         if champion is None or champion.version != challenger.version:
             return champion
         version = challenger.tags.get(RIVAL_TAG, "")
-        return _registered(self.client.get_model_version(MODEL_NAME, version)) if version else None
+        return _registered(self.client.get_model_version(self.name, version)) if version else None
 
     def require(self, alias: str) -> RegisteredModel:
         """Return the version an alias stands for.
@@ -116,28 +147,61 @@ class Registry:
         if found is None:
             store = redacted(self.settings.tracking_uri)
             raise ModelNotRegistered(
-                f"models:/{MODEL_NAME}@{alias} does not exist in {store!r}: "
+                f"models:/{self.name}@{alias} does not exist in {store!r}: "
                 "run the job first (make run)"
             )
         return found
 
+    def version(self, version: str) -> RegisteredModel:
+        """Return a version by its number.
+
+        Raises
+        ------
+        ModelNotRegistered
+            If there is no such version.
+        """
+        try:
+            return _registered(self.client.get_model_version(self.name, version))
+        except MlflowException as error:
+            if error.error_code not in _ABSENT:
+                raise
+            store = redacted(self.settings.tracking_uri)
+            raise ModelNotRegistered(
+                f"models:/{self.name}/{version} does not exist in {store!r}"
+            ) from error
+
     def find(self, fingerprint: str) -> RegisteredModel | None:
         """Return the newest version of a fingerprint, None where it was never trained."""
         found = self.client.search_model_versions(
-            f"name = '{MODEL_NAME}' and tags.{FINGERPRINT_TAG} = '{fingerprint}'",
+            f"name = '{self.name}' and tags.{FINGERPRINT_TAG} = '{fingerprint}'",
             order_by=["version_number DESC"],
         )
         return _registered(found[0]) if found else None
+
+    def recipe(self, model: RegisteredModel) -> Recipe:
+        """Return the recipe that trained a version.
+
+        Raises
+        ------
+        ModelNotRegistered
+            If the run stores none.
+        InvalidConfig
+            If it is of another version of this package.
+        """
+        try:
+            values = mlflow.artifacts.load_dict(f"runs:/{model.run_id}/{RECIPE_FILE}")
+        except MlflowException as error:
+            raise ModelNotRegistered(
+                f"the run of version {model.version} stores no {RECIPE_FILE}"
+            ) from error
+        return Recipe.from_dict(values)
 
     def url(self, model: RegisteredModel) -> str:
         """Return the page of the MLflow run that trained a version.
 
         Beside a sqlite store it is where `make dev` serves the MLflow UI.
         """
-        uri = self.settings.tracking_uri
-        base = uri if uri.startswith("http") else LOCAL_UI
-        experiment = self.client.get_run(model.run_id).info.experiment_id
-        return f"{base}/#/experiments/{experiment}/runs/{model.run_id}"
+        return run_url(self.client, self.settings, model.run_id)
 
     def history(self, model: RegisteredModel) -> list[Epoch]:
         """Return the epochs of the training that gave a version, oldest first."""
@@ -154,28 +218,30 @@ class Registry:
             for number in sorted(series["validation_loss"])
         ]
 
-    def register(self, model_uri: str, run_id: str, tags: Mapping[str, str]) -> RegisteredModel:
-        """Make a logged model a version, with all its tags at once, and the challenger."""
+    def register(
+        self, model_uri: str, run_id: str, tags: Mapping[str, str], alias: str = CHALLENGER
+    ) -> RegisteredModel:
+        """Make a logged model a version, with all its tags at once, and give it the alias."""
         try:
-            self.client.get_registered_model(MODEL_NAME)
+            self.client.get_registered_model(self.name)
         except MlflowException as error:
             if error.error_code not in _ABSENT:
                 raise
-            self.client.create_registered_model(MODEL_NAME)
+            self.client.create_registered_model(self.name)
         made = self.client.create_model_version(
-            MODEL_NAME, model_uri, run_id=run_id, tags=dict(tags)
+            self.name, model_uri, run_id=run_id, tags=dict(tags)
         )
-        self.point(CHALLENGER, str(made.version))
-        return RegisteredModel(str(made.version), run_id, dict(tags))
+        self.point(alias, str(made.version))
+        return RegisteredModel(str(made.version), run_id, dict(tags), self.name)
 
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Add tags to a version."""
         for name, value in tags.items():
-            self.client.set_model_version_tag(MODEL_NAME, version, name, value)
+            self.client.set_model_version_tag(self.name, version, name, value)
 
     def point(self, alias: str, version: str) -> None:
         """Move an alias to a version."""
-        self.client.set_registered_model_alias(MODEL_NAME, alias, version)
+        self.client.set_registered_model_alias(self.name, alias, version)
 
     def add_report(
         self, model: RegisteredModel, folder: Path, metrics: Mapping[str, float], made_at: int
@@ -192,5 +258,14 @@ class Registry:
         self.client.log_batch(model.run_id, metrics=values)
 
 
+def run_url(client: MlflowClient, settings: Settings, run_id: str) -> str:
+    """Return the page of an MLflow run; beside a sqlite store, where `make dev` serves it."""
+    uri = settings.tracking_uri
+    base = redacted(uri) if uri.startswith("http") else LOCAL_UI
+    experiment = client.get_run(run_id).info.experiment_id
+    return f"{base}/#/experiments/{experiment}/runs/{run_id}"
+
+
 def _registered(version: Any) -> RegisteredModel:  # noqa: ANN401  (MLflow's own, untyped)
-    return RegisteredModel(str(version.version), str(version.run_id), dict(version.tags))
+    tags = dict(version.tags)
+    return RegisteredModel(str(version.version), str(version.run_id), tags, str(version.name))

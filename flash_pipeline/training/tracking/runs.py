@@ -3,7 +3,7 @@
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
@@ -12,14 +12,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.models import ModelSignature
 
-from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.settings import Settings
 from flash_pipeline.training.figures import loss_curve
 from flash_pipeline.training.recipes import Recipe
 from flash_pipeline.training.state import Epoch
 from flash_pipeline.training.tracking.registry import (
     FINGERPRINT_TAG,
+    RECIPE_FILE,
     RegisteredModel,
     Registry,
 )
@@ -27,7 +30,9 @@ from flash_pipeline.training.tracking.served import BUNDLE_ARTIFACT, signature
 from flash_pipeline.training.tracking.store import experiment_id, quiet_mlflow
 from flash_pipeline.training.trainer import Training
 
-_HOME_TAG = "home"
+HOME_TAG = "home"
+"""Tag of a run: the home that it works on."""
+
 _PINNED = ("flash-pipeline", "mlflow", "numpy", "safetensors", "torch")
 _SERVED_MODEL = Path(__file__).with_name("served_model.py")
 
@@ -68,6 +73,7 @@ class TrackedTraining:
             "step": training.form,
             "device": training.device,
             "parameters": str(training.parameters),
+            "members": str(len(training.bundle.member_weights)),
             "best_epoch": str(training.best.number),
             "resumed": training.resumed or "no",
         }
@@ -77,24 +83,61 @@ class TrackedTraining:
         with TemporaryDirectory() as folder:
             (Path(folder) / "loss.png").write_bytes(picture)
             client.log_artifacts(self.run_id, folder)
-        model_uri = self._log_model(training.bundle)
+        model_uri = log_model(
+            self.run_id,
+            training.bundle.save,
+            name="model",
+            artifact=BUNDLE_ARTIFACT,
+            code=_SERVED_MODEL,
+            signature=signature(training.bundle),
+        )
         tags = {**self.tags, **facts}
         return self.registry.register(model_uri, self.run_id, tags)
 
-    def _log_model(self, bundle: ModelBundle) -> str:
-        with TemporaryDirectory() as folder, quiet_mlflow():
-            stored = Path(folder) / BUNDLE_ARTIFACT  # MLflow keeps the folder's own name
-            stored.mkdir()
-            bundle.save(stored)
-            with mlflow.start_run(run_id=self.run_id):
-                info = mlflow.pyfunc.log_model(
-                    name="model",
-                    python_model=str(_SERVED_MODEL),
-                    artifacts={BUNDLE_ARTIFACT: str(stored)},
-                    signature=signature(bundle),
-                    pip_requirements=[f"{name}=={package_version(name)}" for name in _PINNED],
-                )
-        return str(info.model_uri)
+
+def log_model(
+    run_id: str,
+    save: Callable[[Path], None],
+    *,
+    name: str,
+    artifact: str,
+    code: Path,
+    signature: ModelSignature,
+    packages: Sequence[str] = (),
+) -> str:
+    """Log a model to a run, without a pickle: its files, and the few lines of code that load them.
+
+    Parameters
+    ----------
+    save : callable
+        Writes the files into a folder.
+    name : str
+        Name among the run's models.
+    artifact : str
+        Name of the folder among the model's artifacts.
+    code : Path
+        File that MLflow runs when it loads the model.
+    packages : sequence of str
+        Further packages that it needs.
+
+    Returns
+    -------
+    str
+        Address to register.
+    """
+    with TemporaryDirectory() as folder, quiet_mlflow():
+        stored = Path(folder) / artifact  # MLflow keeps the folder's own name
+        stored.mkdir()
+        save(stored)
+        with mlflow.start_run(run_id=run_id):
+            info = mlflow.pyfunc.log_model(
+                name=name,
+                python_model=str(code),
+                artifacts={artifact: str(stored)},
+                signature=signature,
+                pip_requirements=[f"{p}=={package_version(p)}" for p in (*_PINNED, *packages)],
+            )
+    return str(info.model_uri)
 
 
 @contextmanager
@@ -115,31 +158,50 @@ def track_training(
     """
     client = registry.client
     experiment = experiment_id(client, registry.settings)
-    home = str(registry.settings.home)
-    ours = f"attributes.status = 'RUNNING' and tags.{_HOME_TAG} = {home!r}"
-    for stale in client.search_runs([experiment], ours):
-        client.set_terminated(stale.info.run_id, RunStatus.to_string(RunStatus.KILLED))
-    all_tags = {
-        FINGERPRINT_TAG: recipe.fingerprint(snapshot),
-        "snapshot": snapshot,
-        _HOME_TAG: home,
-        "recipe": recipe.name,
-        "package_version": package_version("flash-pipeline"),
-        "git_commit": _git_commit(),
-        **tags,
-    }
+    close_killed(client, registry.settings, experiment)
+    all_tags = {**origin_tags(registry.settings, recipe, snapshot), **tags}
     run = client.create_run(experiment, run_name=f"{recipe.name}-{snapshot[:8]}", tags=all_tags)
     run_id = run.info.run_id
-    params = [Param(name, value) for name, value in _flatten(recipe.to_dict())]
-    client.log_batch(run_id, params=params)
-    client.log_dict(run_id, recipe.to_dict(), "recipe.json")
-    try:
+    client.log_batch(run_id, params=flat_params(recipe.to_dict()))
+    client.log_dict(run_id, recipe.to_dict(), RECIPE_FILE)
+    with ended(client, run_id):
         yield TrackedTraining(registry, run_id, all_tags)
+
+
+@contextmanager
+def ended(client: MlflowClient, run_id: str) -> Iterator[None]:
+    """End a run with the block: failed, with the error's words, where it raises."""
+    try:
+        yield
     except BaseException as error:
         client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:5000])
         client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
         raise
     client.set_terminated(run_id)
+
+
+def close_killed(client: MlflowClient, settings: Settings, experiment: str) -> None:
+    """Close the runs of an experiment that a killed process left open on this home."""
+    ours = f"attributes.status = 'RUNNING' and tags.{HOME_TAG} = {str(settings.home)!r}"
+    for stale in client.search_runs([experiment], ours):
+        client.set_terminated(stale.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+
+def origin_tags(settings: Settings, recipe: Recipe, snapshot: str) -> dict[str, str]:
+    """Return what a run was made from: recipe, data, code, home."""
+    return {
+        FINGERPRINT_TAG: recipe.fingerprint(snapshot),
+        "snapshot": snapshot,
+        HOME_TAG: str(settings.home),
+        "recipe": recipe.name,
+        "package_version": package_version("flash-pipeline"),
+        "git_commit": _git_commit(),
+    }
+
+
+def flat_params(values: Mapping[str, Any]) -> list[Param]:
+    """Return nested values as MLflow's parameters, names joined by points, values as JSON."""
+    return [Param(name, value) for name, value in _flatten(values)]
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

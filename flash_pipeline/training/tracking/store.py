@@ -64,17 +64,17 @@ def connect(settings: Settings) -> MlflowClient:
     return client
 
 
-def experiment_id(client: MlflowClient, settings: Settings) -> str:
-    """Return the id of our experiment, made on first use.
+def experiment_id(client: MlflowClient, settings: Settings, name: str = EXPERIMENT) -> str:
+    """Return the id of an experiment of ours, made on first use.
 
     Beside a database, artifacts go below the home; a server decides for itself.
     """
-    found = client.get_experiment_by_name(EXPERIMENT)
+    found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
     local = urlsplit(settings.tracking_uri).scheme not in _REMOTE
     location = settings.mlflow_artifacts.as_uri() if local else None
-    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+    return str(client.create_experiment(name, artifact_location=location))
 
 
 class quiet_mlflow(warnings.catch_warnings):

@@ -1,7 +1,8 @@
 import pytest
 
-from flash_pipeline.errors import ModelNotRegistered
+from flash_pipeline.errors import BundleMismatch, ModelNotRegistered
 from flash_pipeline.settings import Settings
+from flash_pipeline.training.bundle import ModelBundle, UnreadableBundle
 
 
 @pytest.mark.parametrize("alias", ["champion", "challenger"])
@@ -60,6 +61,40 @@ def test_an_alias_moves_to_another_version(registry, versions):
     assert registry.require("champion").uri == "models:/flash-attention-trader/2"
 
 
+def test_a_version_is_found_by_its_number(registry, versions):
+    assert registry.version("2") == versions[1]
+
+
+def test_a_number_that_no_version_has_is_named(registry, versions):
+    with pytest.raises(ModelNotRegistered, match="models:/flash-attention-trader/9 does not exist"):
+        registry.version("9")
+
+
+def test_a_stored_model_that_can_be_read_opens(tracked_model, tracked):
+    assert tracked.version(tracked_model.version).opened.symbols == ("BTCUSDT", "ETHUSDT")
+
+
+@pytest.mark.parametrize("broken", ["load", "build_all"])
+def test_a_stored_model_that_cannot_be_read_opens_to_the_reason(
+    tracked, tracked_model, monkeypatch, broken
+):
+    def refuse(*_):
+        raise BundleMismatch("it holds a bundle of format 1: expected 2")
+
+    monkeypatch.setattr(ModelBundle, broken, refuse)
+    opened = tracked.version(tracked_model.version).opened
+    assert opened == UnreadableBundle("it holds a bundle of format 1: expected 2")
+
+
+def test_a_store_that_does_not_answer_is_no_unreadable_model(tracked, tracked_model, monkeypatch):
+    def fail(**_):
+        raise OSError("the disk is away")
+
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", fail)
+    with pytest.raises(OSError, match="away"):
+        tracked.version(tracked_model.version).opened  # noqa: B018  (the access is the test)
+
+
 def test_tags_are_added_to_a_version(registry, versions):
     registry.tag("3", {"promoted": "no"})
     assert registry.require("challenger").tags == {"fingerprint": "new", "promoted": "no"}
@@ -112,3 +147,10 @@ def test_an_absent_version_is_told_without_the_stores_password(registry):
     with pytest.raises(ModelNotRegistered, match=r"postgresql://\*\*\*@127") as caught:
         registry.require("champion")
     assert "secret" not in str(caught.value)
+
+
+def test_the_page_of_a_run_is_told_without_the_servers_password(registry, versions):
+    registry.settings = Settings(
+        home=registry.settings.home, tracking_uri="https://me:secret@mlflow.example"
+    )
+    assert registry.url(versions[0]).startswith("https://***@mlflow.example/#/experiments/")

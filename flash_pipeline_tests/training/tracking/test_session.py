@@ -2,13 +2,22 @@
 
 import math
 
+import mlflow
+import numpy as np
 import pytest
 import torch
 
-from flash_pipeline.errors import InvalidInput, TrackingUnreachable, TrainingDiverged
+from flash_pipeline.errors import (
+    BundleMismatch,
+    InvalidInput,
+    TrackingUnreachable,
+    TrainingDiverged,
+)
 from flash_pipeline.settings import Settings
 from flash_pipeline.training import loop
+from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.checkpoint import Checkpoint
+from flash_pipeline.training.predictor import Predictor
 from flash_pipeline.training.session import run_training
 from flash_pipeline.training.tracking import Registry
 from flash_pipeline.training.tracking.store import EXPERIMENT
@@ -66,11 +75,57 @@ def test_a_champion_that_does_not_fit_is_not_the_start_and_the_story_says_why(re
     assert second.training.bundle.provenance.parent is None
 
 
+@pytest.fixture
+def of_an_older_format(monkeypatch):
+    """Return a function after which no bundle stored so far can be read."""
+
+    def age():
+        def refuse(folder):
+            raise BundleMismatch(f"{folder} holds a bundle of format 1: expected 2")
+
+        monkeypatch.setattr(ModelBundle, "load", refuse)
+
+    return age
+
+
+def test_a_champion_of_an_older_format_is_not_the_start_and_the_story_says_why(
+    registry, train_now, of_an_older_format
+):
+    registry.point("champion", train_now().model.version)
+    of_an_older_format()
+    second = train_now(seed=59)
+    assert second.story.startswith("cold start: champion 1 cannot be read, ")
+    assert "holds a bundle of format 1: expected 2" in second.story
+    assert second.training.bundle.provenance.parent is None
+    assert second.model == registry.at("challenger")
+
+
+def test_an_equal_training_of_an_older_format_is_repeated(registry, train_now, of_an_older_format):
+    train_now()
+    of_an_older_format()
+    again = train_now()
+    assert again.training is not None
+    assert again.model.version == "2"
+
+
 def test_a_cold_start_can_be_asked_for(registry, train_now):
     registry.point("champion", train_now().model.version)
     second = train_now(force=True, warm_start=False)
     assert second.story == "cold start"
     assert second.training.bundle.provenance.parent is None
+
+
+def test_an_ensemble_is_one_version_that_is_served_as_a_whole(registry, train_now, frame):
+    session = train_now(seeds=2)
+    assert session.model.version == "1"
+    assert session.model.tags["members"] == "2"
+    assert len(session.model.bundle.member_weights) == 2
+    assert session.history == tuple(registry.history(session.model))
+    served = mlflow.pyfunc.load_model(session.model.uri)
+    windows = frame.batch(np.arange(3))
+    told_NS = Predictor(session.training.bundle).predict(windows)
+    np.testing.assert_allclose(served.predict(windows), told_NS, rtol=1e-6)
+    assert not list(registry.settings.checkpoints.glob("*"))
 
 
 FAILURES = {

@@ -1,4 +1,4 @@
-"""Asset checks: what must hold before anything downstream is built."""
+"""Checks of candles, features and windows: what must hold before a model sees them."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import dagster as dg
 from flash_pipeline.defs.assets.market_data import features, klines
 from flash_pipeline.defs.assets.model import window_tensors
 from flash_pipeline.defs.assets.reference import funding, mark_klines
-from flash_pipeline.defs.assets.verdict import forecasts
+from flash_pipeline.defs.checks.outcome import problems_result, warning
 from flash_pipeline.defs.partitions import tagged_months
 from flash_pipeline.defs.record import (
     MARK_PRICES,
@@ -43,7 +43,7 @@ def klines_keep_the_contract(
     for symbol in symbols:  # each source was read at a time of its own
         closed_end = store.interval.floor(clock(source_name(settings, symbol)))
         problems += audit_klines(store, [symbol], closed_end=closed_end)
-    return _result(problems)
+    return problems_result(problems)
 
 
 @dg.asset_check(asset=klines, pool="duckdb")
@@ -58,7 +58,7 @@ def klines_are_complete(
     for symbol in symbols:
         closed_end = store.interval.floor(clock(source_name(settings, symbol)))
         problems += audit_completeness(store, [symbol], gaps, closed_end=closed_end, months=months)
-    return _result(problems)
+    return problems_result(problems)
 
 
 @dg.asset_check(asset=klines)
@@ -68,7 +68,7 @@ def klines_are_plausible(
     """No jump or spike in the run's months that a person should look at."""
     settings = pipeline.settings()
     store, symbols = pipeline.store(settings), pipeline.resolve().data.symbols
-    return _warning(doubt_klines(store, symbols, _run_months(context)))
+    return warning(doubt_klines(store, symbols, _run_months(context)))
 
 
 @dg.asset_check(asset=mark_klines)
@@ -79,7 +79,7 @@ def mark_klines_keep_the_contract(
     settings = pipeline.settings()
     store, symbols = pipeline.mark_store(settings), pipeline.resolve().data.symbols
     closed_end = store.interval.floor(_clocks(context, mark_klines)(MARK_PRICES))
-    return _result(audit_klines(store, symbols, closed_end=closed_end))
+    return problems_result(audit_klines(store, symbols, closed_end=closed_end))
 
 
 @dg.asset_check(asset=mark_klines, pool="duckdb")
@@ -93,7 +93,9 @@ def mark_klines_are_complete(
     gaps = mark_gaps(settings, store.interval)
     closed_end = store.interval.floor(_clocks(context, mark_klines)(MARK_PRICES))
     months = _run_months(context)
-    return _result(audit_completeness(store, symbols, gaps, closed_end=closed_end, months=months))
+    return problems_result(
+        audit_completeness(store, symbols, gaps, closed_end=closed_end, months=months)
+    )
 
 
 @dg.asset_check(asset=funding)
@@ -102,7 +104,7 @@ def funding_keeps_the_contract(pipeline: PipelineResource) -> dg.AssetCheckResul
     store = FundingStore(pipeline.settings().funding)
     symbols = pipeline.resolve().data.symbols
     problems = audit_funding(store, symbols)
-    return _result(problems) if problems else _warning(doubt_funding(store, symbols))
+    return problems_result(problems) if problems else warning(doubt_funding(store, symbols))
 
 
 @dg.asset_check(asset=features, blocking=True, pool="duckdb")
@@ -112,7 +114,7 @@ def features_match_the_candles(pipeline: PipelineResource) -> dg.AssetCheckResul
     store, symbols = pipeline.store(settings), pipeline.resolve().data.symbols
     with open_warehouse(settings.warehouse, read_only=True) as connection:
         problems = audit_features(connection, store, symbols)
-    return _result(problems)
+    return problems_result(problems)
 
 
 @dg.asset_check(asset=window_tensors, blocking=True)
@@ -130,16 +132,7 @@ def newest_window_is_fresh(pipeline: PipelineResource) -> dg.AssetCheckResult:
     late = (newest - int(frame.anchor_N[-1])) // frame.interval.milliseconds
     bounded = pipeline.end_month is not None
     problems = [f"the newest window is {late} bars behind"] if late > 0 and not bounded else []
-    return _result(problems)
-
-
-@dg.asset_check(asset=forecasts, pool="duckdb")
-def forecasts_are_unique(pipeline: PipelineResource) -> dg.AssetCheckResult:
-    """No model has two forecasts of one symbol at one instant."""
-    from flash_pipeline.evaluation import audit_forecasts
-
-    with open_warehouse(pipeline.settings().warehouse, read_only=True) as connection:
-        return _result(audit_forecasts(connection))
+    return problems_result(problems)
 
 
 def _clocks(
@@ -160,32 +153,3 @@ def _run_months(context: dg.AssetCheckExecutionContext) -> list[Month]:
     """Return the months of the run; the current one where it has none, as of a check alone."""
     months = tagged_months(context.run.tags)
     return [Month.containing(int(time.time() * 1000))] if months is None else list(months)
-
-
-def _warning(doubts: list[str]) -> dg.AssetCheckResult:
-    return _result(doubts, dg.AssetCheckSeverity.WARN)
-
-
-def _result(
-    problems: list[str], severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
-) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        passed=not problems,
-        severity=severity,
-        description="; ".join(problems[:10]) or None,
-        metadata={"problems": len(problems)},
-    )
-
-
-CHECKS = [
-    klines_keep_the_contract,
-    klines_are_complete,
-    klines_are_plausible,
-    mark_klines_keep_the_contract,
-    mark_klines_are_complete,
-    funding_keeps_the_contract,
-    features_match_the_candles,
-    newest_window_is_fresh,
-    forecasts_are_unique,
-]
-"""Every check of the project."""

@@ -87,8 +87,6 @@ def test_every_query_of_the_page_on_market_data_runs(tmp_path):
 def test_every_option_of_a_command_is_one():
     told = README + MARKET_DATA
     lines = re.findall(r"(flash_pipeline(?:\.exchange| [a-z][a-z-]+))(.* --.*)", told)
-        r"(flash_pipeline(?:\.exchange| [a-z][a-z-]+))(.* --.*)", README + MARKET_DATA
-    )
     assert len(lines) >= 2
     for command, rest in lines:
         words = [sys.executable, "-m", *command.split(), "--help"]

@@ -153,6 +153,21 @@ class Settings:
         return self.home / "walk_forward"
 
     @property
+    def market_panel(self) -> Path:
+        """Parquet file of the whole market's panel."""
+        return self.home / "market_panel.parquet"
+
+    @property
+    def portfolio(self) -> Path:
+        """Folder of the portfolio model's decisions."""
+        return self.home / "portfolio"
+
+    @property
+    def portfolio_report(self) -> Path:
+        """Folder of the portfolio's report: the newest."""
+        return self.home / "portfolio_report"
+
+    @property
     def contest(self) -> Path:
         """JSON file of the newest meeting of challenger and champion."""
         return self.home / "contest.json"

@@ -16,6 +16,7 @@ from flash_pipeline.bybit.klines import MARK, MAX_CANDLES, TRADES, fetch_candles
 from flash_pipeline.bybit.listing import (
     find_delisted,
     find_instrument,
+    list_ever,
     list_instruments,
 )
 from flash_pipeline.bybit.order_book import BookAnswer, fetch_book
@@ -145,6 +146,10 @@ class BybitClient:
         Those of the symbols, in their order and whatever their status, or of all that trade.
         """
         return list_instruments(self._api, symbols)
+
+    def ever_listed(self) -> tuple[JsonObject, ...]:
+        """Return descriptions of all instruments that trade or did, as the exchange sends them."""
+        return list_ever(self._api)
 
     def instrument(self, symbol: str) -> JsonObject:
         """Return the exchange's description of an instrument, as it sends it."""

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from flash_pipeline.errors import InvalidTimeRange, TransientExchangeError
 from flash_pipeline.exchange import embedded_exchange
+from flash_pipeline.exchange.opening import open_market
 from flash_pipeline.ingest import SourceRouter, open_sources
 from flash_pipeline.market import MARK_CANDLE_SCHEMA, Month
 from flash_pipeline.settings import Settings
@@ -155,19 +156,31 @@ class ExchangeResource(dg.ConfigurableResource):
     retry_delay_s: float = Field(default=30.0, description="Seconds before such a try.")
 
     @contextmanager
-    def sources(self, settings: Settings) -> Iterator[SourceRouter]:
+    def sources(self, settings: Settings, instruments: int | None = None) -> Iterator[SourceRouter]:
         """Yield the sources of candles; an embedded exchange lives as long as they do.
 
         The clients themselves try a call that fails for a transient reason again within seconds.
         An exchange that is away for longer fails the block; the step is then tried again after a
         while. Any other error is final: no try would mend it.
+
+        Parameters
+        ----------
+        instruments : int or None
+            That an embedded exchange lists, 16 to 600; None for the fewest.
         """
         try:
-            with self._exchange(settings) as url, open_sources(settings, url) as sources:
+            with (
+                self._exchange(settings, instruments) as url,
+                open_sources(settings, url) as sources,
+            ):
                 yield sources
         except TransientExchangeError as error:
             raise dg.RetryRequested(self.step_retries, self.retry_delay_s) from error
 
     @staticmethod
-    def _exchange(settings: Settings) -> AbstractContextManager[str | None]:
-        return nullcontext() if settings.bybit_urls else embedded_exchange()
+    def _exchange(
+        settings: Settings, instruments: int | None
+    ) -> AbstractContextManager[str | None]:
+        if settings.bybit_urls:
+            return nullcontext()
+        return embedded_exchange(market=open_market(instruments=instruments))

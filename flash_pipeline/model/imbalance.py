@@ -1,7 +1,7 @@
 """What an order-book model must beat: logistic regressions on imbalance and on order flow.
 
 Shape letters: B batch rows, T snapshots, L levels, S sides (0 bids, 1 asks), F inputs of a level
-(relative price, log size, age), P regressors, H horizons, K movements (down, flat, up), D depths, N
+(relative price, log size, ...), P regressors, H horizons, K movements (down, flat, up), D depths, N
 all rows of a training.
 """
 
@@ -198,13 +198,20 @@ class LogisticOrderFlow(BookRegression):
         a window have one reference in common.
     scale : SizeScale
         Of the books' sizes.
+    step : float
+        Least difference of two prices in the unit of the relative prices, 0 or more. Two that
+        differ by less than half of it are equal: what a rounded sum tells apart is no event.
     """
 
     def __init__(
-        self, n_horizons: int = 3, move: int | None = None, scale: SizeScale = AS_IT_IS
+        self,
+        n_horizons: int = 3,
+        move: int | None = None,
+        scale: SizeScale = AS_IT_IS,
+        step: float = 0.0,
     ) -> None:
         super().__init__(len(SPANS), n_horizons)
-        self.move, self.scale = move, scale
+        self.move, self.scale, self.step = move, scale, step
 
     def regressors(self, book_BTLSF: Tensor, valid_BTLS: Tensor | None) -> Tensor:
         """Return the sums of order flow [B, P]."""
@@ -212,10 +219,11 @@ class LogisticOrderFlow(BookRegression):
         valid_BTS = None if valid_BTLS is None else valid_BTLS[:, :, 0]
         size_BTS = self.scale.sizes(best_BTSF[..., LOG_SIZE], valid_BTS)
         price_BTS = best_BTSF[..., PRICE]
-        if self.move is not None:
-            price_BTS = price_BTS + best_BTSF[..., self.move].nan_to_num().cumsum(1)
         old, new = (slice(None), slice(None, -1)), (slice(None), slice(1, None))
-        up_BTS, down_BTS = price_BTS[new] >= price_BTS[old], price_BTS[new] <= price_BTS[old]
+        rise_BTS = price_BTS[new] - price_BTS[old]
+        if self.move is not None:
+            rise_BTS = rise_BTS + best_BTSF[new][..., self.move]
+        up_BTS, down_BTS = rise_BTS >= -self.step / 2, rise_BTS <= self.step / 2
         bid_BT = up_BTS[..., BID] * size_BTS[new][..., BID]
         bid_BT = bid_BT - down_BTS[..., BID] * size_BTS[old][..., BID]
         ask_BT = down_BTS[..., ASK] * size_BTS[new][..., ASK]

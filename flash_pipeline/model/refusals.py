@@ -37,6 +37,7 @@ HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 _AMPERE, _HOPPER, _BLACKWELL = 8, 9, 10  # major compute capabilities
 _NARROW_HEAD = 128
+_HEADS_4 = (32, 64, 128)  # of 8, 16 and 40 the gradient of the queries is wrong
 _ALIGNMENT = 8
 
 
@@ -111,6 +112,11 @@ def _flash_attn(call: AttentionCall) -> str | None:
 
 
 def _flash_attn_4(call: AttentionCall) -> str | None:
+    if call.head_size not in _HEADS_4:
+        return (
+            f"the head size is {call.head_size}: expected one of {_HEADS_4}, in others its "
+            "gradients are wrong or untried"
+        )
     return (
         _extras(call, mask=True, dropout=True)
         or _half_precision(call, _HOPPER, _NARROW_HEAD, newest=_BLACKWELL)
@@ -119,6 +125,8 @@ def _flash_attn_4(call: AttentionCall) -> str | None:
 
 
 def _cudnn(call: AttentionCall) -> str | None:
+    if call.packed:
+        return "it takes no sequence of one token, and a pack may have some"
     return (
         _extras(call, mask=True, dropout=True, window=True)
         or ("it is not deterministic" if call.deterministic else None)

@@ -1,7 +1,7 @@
 """The torch side: windows of snapshots cut out of one array, with labels and a purged split.
 
 Shape letters: B windows of a batch, N windows, T snapshots (`history_length` of a window), L
-levels, S sides (bid, ask), F features (relative price, log size, age), H horizons.
+levels, S sides (bid, ask), F features (`features.FEATURES`), H horizons.
 
 All series lie one after another in one array. Windows are one view of it, [starts, T, L, S, F],
 whose first two strides are equal: nothing but the batch itself is ever copied. A window lies
@@ -17,10 +17,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from flash_pipeline.errors import InvalidConfig, NotEnoughHistory
+from flash_pipeline.errors import DataError, InvalidConfig, NotEnoughHistory
 from flash_pipeline.market import iso_utc
 from flash_pipeline.order_book.features import BookScale, book_features, level_valid
 from flash_pipeline.order_book.labels import (
+    LATE,
     UNKNOWN,
     classify,
     forward_moves,
@@ -71,7 +72,7 @@ class BookBatch(NamedTuple):
     """What a step of training is given."""
 
     book_BTLSF: Tensor
-    """float32: relative price, log size, age; see `book_features`."""
+    """float32: relative price, log size, age, move of the mid price; see `book_features`."""
     valid_BTLS: Tensor | None
     """bool: the level exists; None where all do, so that attention takes its fastest path."""
     label_BH: Tensor
@@ -95,7 +96,7 @@ class BookWindows:
     Raises
     ------
     DataError
-        If a series has fewer levels than a window.
+        If a series has fewer levels than a window, or its snapshots come faster than the cadence.
     NotEnoughHistory
         If no run is as long as a window.
     """
@@ -108,6 +109,8 @@ class BookWindows:
         device: torch.device | None = None,
     ) -> None:
         series = [each.take_levels(config.levels) for each in series]
+        for each in series:
+            _require_cadence(each, config.cadence_ms)
         self.config = config
         self.symbols = tuple(each.symbol for each in series)
         """Symbols, in the order of `symbol_N`."""
@@ -123,11 +126,15 @@ class BookWindows:
         """Move of the mid price over each horizon, basis points; NaN unknown, [N, H]."""
         self.label_NH = classify(self.move_NH, config.threshold_bp)
         """Classes of the moves, [N, H]."""
+        self.label_end_N: npt.NDArray[np.int64] = np.concatenate(
+            [_label_ends(each, config) for each in series]
+        )[self.end_N]
+        """When the last known label of each window ends, ms since the epoch, [N]."""
         order = np.argsort(self.time_N, kind="stable")
-        for name in ("end_N", "symbol_N", "time_N", "move_NH", "label_NH"):
+        for name in ("end_N", "symbol_N", "time_N", "move_NH", "label_NH", "label_end_N"):
             setattr(self, name, getattr(self, name)[order])
         device = torch.device("cpu") if device is None else device
-        features = [book_features(each, scales[each.symbol]) for each in series]
+        features = [book_features(each, scales[each.symbol], config.cadence_ms) for each in series]
         self._book = torch.from_numpy(np.concatenate(features)).to(device)
         valid = np.concatenate([level_valid(each) for each in series])
         self._valid = None if valid.all() else torch.from_numpy(valid).to(device)
@@ -136,6 +143,21 @@ class BookWindows:
 
     def __len__(self) -> int:
         return len(self.end_N)
+
+    @property
+    def device(self) -> torch.device:
+        """Where snapshots stay and batches are made."""
+        return self._book.device
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether some level is missing somewhere, so that batches come with a mask."""
+        return self._valid is not None
+
+    def snapshots(self, position_N: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+        """Return the last snapshots [N, L, S, F] of windows, and which levels exist [N, L, S]."""
+        end_N = torch.from_numpy(self.end_N[position_N]).to(self.device)
+        return self._book[end_N], None if self._valid is None else self._valid[end_N]
 
     def batch(self, index_B: Tensor) -> BookBatch:
         """Return the windows at some positions, oldest first in `time_N`.
@@ -159,34 +181,54 @@ class BookWindows:
     def split(self, config: SplitConfig) -> Split:
         """Divide the windows into training, validation and test ranges, oldest first.
 
-        Windows whose longest label ends after the next range's first window is over are purged,
-        and `config.embargo` snapshots more; so are windows without any known label. (López de
-        Prado 2018, Advances in Financial Machine Learning, section 7.4.1.)
+        Windows whose last label ends after the next range's first window does are purged, and
+        those of `config.embargo` snapshots more; so are windows without any known label. (López
+        de Prado 2018, Advances in Financial Machine Learning, section 7.4.1.)
 
         Raises
         ------
         NotEnoughHistory
             If a range would be empty.
         """
-        known = np.flatnonzero((self.label_NH != UNKNOWN).any(axis=1))
+        known = self._known()
+        if not len(known):
+            raise self._empty("training", known)
         shares = np.array([config.train, config.train + config.validation])
-        # By time, so that all symbols share the bounds.
         times = self.time_N[known]
-        bounds = np.searchsorted(times, times[(shares * len(known)).astype(int)])
+        validation, test = times[(shares * len(known)).astype(int)]  # all symbols share them
+        return self.split_at(int(validation), int(test), embargo=config.embargo)
+
+    def split_at(self, validation: int, test: int, *, embargo: int = 0) -> Split:
+        """Divide the windows at two instants, ms since the epoch, such as midnights.
+
+        A window belongs to the range that it ends in. One whose last label ends after the next
+        range's beginning less `embargo` snapshots is purged, and one without any known label.
+
+        Raises
+        ------
+        NotEnoughHistory
+            If a range would be empty.
+        """
+        known = self._known()
+        bounds = np.searchsorted(self.time_N[known], [validation, test])
         parts = np.split(known, bounds)
-        ahead = (self.config.horizons[-1] + config.embargo) * self.config.cadence_ms
-        for i in (0, 1):
-            if len(parts[i + 1]):
-                limit = self.time_N[parts[i + 1][0]]
-                parts[i] = parts[i][self.time_N[parts[i]] + ahead <= limit]
+        kept_back = embargo * self.config.cadence_ms
+        for i, limit in enumerate((validation, test)):
+            parts[i] = parts[i][self.label_end_N[parts[i]] + kept_back <= limit]
         for name, part in zip(("training", "validation", "test"), parts, strict=True):
             if not len(part):
-                raise NotEnoughHistory(
-                    f"the {name} range is empty: {len(known)} labelled windows of "
-                    f"{self.config.history_length} snapshots from {iso_utc(int(self.time_N[0]))} "
-                    f"to {iso_utc(int(self.time_N[-1]))}"
-                )
+                raise self._empty(name, known)
         return Split(*parts)
+
+    def _known(self) -> npt.NDArray[np.int64]:
+        return np.flatnonzero((self.label_NH != UNKNOWN).any(axis=1))
+
+    def _empty(self, name: str, known: npt.NDArray[np.int64]) -> NotEnoughHistory:
+        return NotEnoughHistory(
+            f"the {name} range is empty: {len(known)} labelled windows of "
+            f"{self.config.history_length} snapshots from {iso_utc(int(self.time_N[0]))} "
+            f"to {iso_utc(int(self.time_N[-1]))}"
+        )
 
     def _windows(self, x: Tensor) -> Tensor:
         """Return all windows of consecutive rows as one view, those across runs included."""
@@ -212,6 +254,32 @@ def _window_ends(
     if not ends:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     return np.concatenate(ends).astype(np.int64), np.concatenate(owners).astype(np.int64)
+
+
+def _label_ends(series: BookSeries, config: BookWindowConfig) -> npt.NDArray[np.int64]:
+    """Return when the longest label of each snapshot ends that lies in its run, ms, [T].
+
+    By the snapshots' own times: where they come late, so does the label's end.
+    """
+    starts = segment_starts(series.time_T, config.cadence_ms)
+    end_T = series.time_T.copy()
+    for horizon in config.horizons:
+        if horizon < len(series):
+            unbroken = starts[horizon:] == starts[:-horizon]
+            end_T[:-horizon] = np.where(unbroken, series.time_T[horizon:], end_T[:-horizon])
+    return end_T
+
+
+def _require_cadence(series: BookSeries, cadence_ms: int) -> None:
+    """Refuse snapshots that come faster: a horizon of so many of them would be a shorter time."""
+    if len(series) < 2:
+        return
+    usual = float(np.median(np.diff(series.time_T)))
+    if usual < cadence_ms / LATE:
+        raise DataError(
+            f"{series.symbol} has a snapshot every {usual:.0f} ms, cadence_ms={cadence_ms}: "
+            "expected the cadence that they were taken at"
+        )
 
 
 def _too_short(series: Sequence[BookSeries], config: BookWindowConfig) -> str:

@@ -106,7 +106,8 @@ def fold_journals(
     Parameters
     ----------
     levels : int
-        Of each side. A side that has fewer is filled up with NaN, and a gap says so.
+        Of each side. A side that has fewer is filled up with NaN, and a gap says so. A snapshot
+        that is crossed, as the exchange may answer for an instant, is left out as a gap.
     cadence_ms : int
         Where more than one and a half of it lie between two snapshots, a gap says so.
     tick_size : float
@@ -165,7 +166,13 @@ def _series(lines: Lines, symbol: str, levels: int, tick_size: float) -> BookSer
         first, last = lines.time[thin][[0, -1]]
         detail = f"{int(thin.sum())} snapshots with fewer than {levels} levels on a side"
         gaps.append(BookGap("thin", int(first), int(last), detail))
-    known = ~np.isnan(price[:, 0]).any(axis=1)
+    best = price[:, 0]
+    crossed = best[:, 0] >= best[:, 1]
+    if crossed.any():
+        first, last = lines.time[crossed][[0, -1]]
+        detail = f"{int(crossed.sum())} snapshots whose best bid is not below the best ask"
+        gaps.append(BookGap("crossed", int(first), int(last), detail))
+    known = ~np.isnan(best).any(axis=1) & ~crossed
     prices = price[known][~np.isnan(price[known])]
     ticks = prices / tick_size
     if len(prices) and (np.abs(ticks - np.rint(ticks)) > _OFF_TICK).any():

@@ -78,12 +78,28 @@ def classify(
 def balanced_thresholds(move_TH: npt.NDArray[np.float64], flat: float = 1 / 3) -> tuple[float, ...]:
     """Return the thresholds, in basis points, that leave a share of the moves flat.
 
+    Mid prices move in half ticks, so the share is met as nearly as these allow, and a threshold
+    lies in the middle between two sizes of a move. On one of them the class of that size would
+    depend on the price level alone: half a tick is fewer basis points of a higher price.
+
     Parameters
     ----------
     move_TH : array [T, H]
-        Of training snapshots alone: the test range's moves must not set it.
+        Of training snapshots alone: the test range's moves must not set it. NaN does not count.
     flat : float
-        Share, 0 to 1. Mid prices move in half ticks, so the share is met as nearly as these allow.
+        Share, 0 to 1.
     """
-    sizes = np.abs(move_TH)
-    return tuple(float(np.nanquantile(sizes[:, h], flat)) for h in range(sizes.shape[1]))
+    return tuple(_threshold(np.abs(move_T[~np.isnan(move_T)]), flat) for move_T in move_TH.T)
+
+
+def _threshold(size_T: npt.NDArray[np.float64], flat: float) -> float:
+    moved_T = size_T[size_T > _STILL_BP]
+    if not len(moved_T):
+        return 0.0
+    step = float(moved_T.min())
+    nearest = np.floor(np.quantile(size_T, flat) / step)
+    limits = [(nearest + k + 0.5) * step for k in (-1, 0, 1) if nearest + k >= 0]
+    return float(min(limits, key=lambda limit: abs((size_T <= limit).mean() - flat)))
+
+
+_STILL_BP = 1e-7  # a move of less is the rounding of a ratio

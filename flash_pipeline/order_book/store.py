@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flash_pipeline.errors import NotEnoughHistory, SchemaMismatch
+from flash_pipeline.errors import FileDamaged, NotEnoughHistory, SchemaMismatch
 from flash_pipeline.market import Interval, parse_symbol
 from flash_pipeline.order_book.snapshots import (
     BOOK_SCHEMA,
@@ -54,13 +54,17 @@ class BookStore:
         NotEnoughHistory
             If there is no file.
         SchemaMismatch
-            If the file has other columns than the contract.
+            If the file has other columns than the contract; as FileDamaged if it cannot be read.
         """
         path = self.path(symbol, day)
         if not path.is_file():
             raise NotEnoughHistory(f"{path} is not there: no book of {symbol} on {day} is stored")
-        with pq.ParquetFile(path) as file:
-            table = file.read(use_threads=False)
+        try:
+            with pq.ParquetFile(path) as file:
+                table = file.read(use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise FileDamaged(f"{path} cannot be read: {reason}: collect it again") from error
         if not table.schema.equals(BOOK_SCHEMA):
             raise SchemaMismatch(
                 f"{path} has the columns {table.schema.names}, expected {BOOK_SCHEMA.names}"

@@ -73,6 +73,17 @@ def test_prices_around_a_moving_mid_are_compared_by_the_mid():
     assert own.regressors(book, None)[0, 0] != moved.regressors(book, None)[0, 0]
 
 
+def test_rounding_of_the_mid_s_move_is_no_event():
+    book = books(1, 2, 1)
+    rounded = 1e-7
+    book[..., 2] = torch.tensor([0.0, rounded])[None, :, None, None]
+    size = book[0, :, 0, :, 1].expm1()
+    still = (size[1, 0] - size[0, 0] - size[1, 1] + size[0, 1]).item()
+    found = LogisticOrderFlow(move=2, step=1e-4).regressors(book, None)[0, 0].item()
+    assert found == pytest.approx(still, rel=1e-4)
+    assert LogisticOrderFlow(move=2).regressors(book, None)[0, 0].item() != found
+
+
 def test_a_step_to_a_snapshot_without_a_best_quote_has_no_flow():
     book = books(1, 3)
     valid = torch.ones(book.shape[:-1], dtype=torch.bool)

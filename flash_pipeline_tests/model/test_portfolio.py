@@ -10,6 +10,8 @@ from flash_pipeline.model import ModelConfig
 from flash_pipeline.model.config import HeadOptions
 from flash_pipeline.model.heads import AllocationHead
 from flash_pipeline.model.portfolio import PortfolioModel
+from flash_pipeline.model.rotary import rotation
+from flash_pipeline.model.tokens import DenseTokens, PackedTokens
 
 SMALL = {"d_model": 16, "n_heads": 2, "n_layers": 1, "d_ff": 32}
 
@@ -72,3 +74,52 @@ def test_an_unlisted_asset_neither_earns_nor_pays():
 def test_targets_of_another_shape_are_refused():
     with pytest.raises(InvalidInput, match="targets have the shape"):
         make().loss(torch.zeros(4, 6), torch.zeros(4, 5))
+
+
+def test_hours_after_a_gap_keep_their_places():
+    random = torch.Generator().manual_seed(3)
+    x = torch.randn(2, 7, 3, 4, 8, generator=random)  # [B, T, A, heads, head size]
+    mask = torch.rand(2, 7, 3, generator=random) > 0.4
+    mask[:, 3] = False
+    turn = rotation(7, 8, x.device)
+    dense, packed = DenseTokens((2, 7, 3), turn), PackedTokens(mask, turn)
+    expected = dense.leave(dense.turn(dense.enter(x), last=False)) * mask[..., None, None]
+    found = packed.leave(packed.turn(packed.enter(x), last=False))
+    torch.testing.assert_close(found, expected)
+
+
+def test_an_hour_that_is_missing_is_not_closed_up(x):
+    model = make(head_options=HeadOptions(gross_cap=2.0), asset_cap=1.0)
+    present = torch.ones(4, 8, 6, dtype=torch.bool)
+    present[:, 4] = False
+    closed = torch.cat([x[:, :4], x[:, 5:]], 1)
+    assert not torch.allclose(model.predict(x, present), model.predict(closed), atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["joint", "axial"])
+@pytest.mark.parametrize("dense", [False, True])
+def test_who_is_absent_has_no_weight_and_is_no_part_of_the_mean(x, layout, dense):
+    form = {"span": "causal", "supervision": "dense"} if dense else {}
+    model = make(layout=layout, head_options=HeadOptions(gross_cap=0.5), asset_cap=0.2, **form)
+    present = torch.ones(4, 8, 6, dtype=torch.bool)
+    present[:, :, 2] = False
+    present[:, 5:, 4] = False
+    weights = model(x, present)
+    assert weights[~(present if dense else present[:, -1])].eq(0).all()
+    assert weights.abs().max() <= 0.2001
+    assert weights.abs().sum(-1).max() <= 0.5001
+    other = x.clone()
+    other[~present] = math.nan
+    with torch.no_grad():
+        model.asset.weight[2] = 1e3  # its embedding is nobody's business
+    torch.testing.assert_close(model(other, present), weights)
+
+
+def test_dense_weights_know_no_later_hour_and_the_last_is_what_is_served(x):
+    model = make(span="causal", supervision="dense", asset_cap=0.5)
+    whole = model(x)
+    torch.testing.assert_close(model.predict(x), whole[:, -1])
+    later = x.clone()
+    later[:, 5:] = 9.0
+    torch.testing.assert_close(model(later)[:, :5], whole[:, :5])
+    torch.testing.assert_close(model(x[:, :5]), whole[:, :5])

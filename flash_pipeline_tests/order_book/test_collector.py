@@ -183,3 +183,15 @@ def test_what_cannot_be_polled_is_refused():
         CollectorConfig(("BTCUSDT",), cadence_s=0)
     with pytest.raises(InvalidSymbol):
         CollectorConfig(("btc",))
+
+
+def test_a_crossed_answer_is_a_gap_and_stops_no_fold(tmp_path):
+    store = BookStore(tmp_path)
+    crossed = BookAnswer("BTCUSDT", START + 1000, 1, (("105", "1"),), (("101", "1"),))
+    with Journal(store, "BTCUSDT") as journal:
+        for book in (answer(START), crossed, answer(START + 2000)):
+            journal.append(book, 3)
+    assert fold(store) == 2
+    series = store.read_day("BTCUSDT", DAY)
+    assert series.time_T.tolist() == [START, START + 2000]
+    assert {gap.kind for gap in series.gaps} >= {"crossed"}

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -5,16 +6,23 @@ import pytest
 import torch
 
 from flash_pipeline.errors import DataError, InvalidConfig, NotEnoughHistory
+from flash_pipeline.model.order_book import OrderBookModel
 from flash_pipeline.order_book.dataset import BookWindowConfig, BookWindows
 from flash_pipeline.order_book.features import (
+    MID_MOVE,
     BookScale,
     book_features,
     fit_scales,
     imbalance,
     level_ages,
+    mid_moves,
 )
 from flash_pipeline.order_book.labels import balanced_thresholds, classify, forward_moves
+from flash_pipeline.order_book.prepared import prepare_book, split_bounds
 from flash_pipeline.order_book.snapshots import join_series, series_of_prices
+from flash_pipeline.training.book_models import batches_of
+from flash_pipeline.training.loop import fit
+from flash_pipeline.training.recipes import TrainConfig
 from flash_pipeline.windows.split import SplitConfig
 from flash_pipeline_tests.order_book.conftest import START, made_series
 
@@ -32,7 +40,7 @@ def test_a_window_is_the_snapshots_up_to_its_end():
     cut = windows(series)
     assert len(cut) == 33
     batch = cut.batch(torch.tensor([0, 20]))
-    assert batch.book_BTLSF.shape == (2, 8, 3, 2, 3)
+    assert batch.book_BTLSF.shape == (2, 8, 3, 2, 4)
     assert batch.book_BTLSF.dtype == torch.float32
     assert batch.valid_BTLS is None
     features = book_features(series, BookScale.fit(series))
@@ -115,6 +123,16 @@ def test_balanced_thresholds_leave_a_third_flat():
     assert np.allclose((label == 1).mean(axis=0), 1 / 3, atol=0.01)
 
 
+def test_a_threshold_lies_between_two_sizes_of_a_move_whatever_the_price_level():
+    random = np.random.default_rng(0)
+    steps = random.integers(-3, 4, (4000, 1))
+    low, high = (steps * 0.5 / mid * 1e4 for mid in (1000.0, 1080.0))
+    limit = balanced_thresholds(low)
+    assert np.array_equal(classify(low, limit), classify(high, limit))
+    assert (classify(low, limit) == 1).mean() == pytest.approx(3 / 7, abs=0.03)  # -1, 0, 1
+    assert balanced_thresholds(np.zeros((5, 1))) == (0.0,)
+
+
 def test_imbalance_is_between_minus_1_and_1():
     series = made_series(50)
     assert (np.abs(imbalance(series)) <= 1).all()
@@ -134,3 +152,118 @@ def test_what_cannot_be_cut_is_refused():
             BookWindowConfig(**{"horizons": (1, 4), "threshold_bp": (0.0, 0.0), **wrong})
     with pytest.raises(InvalidConfig, match="horizon 0"):
         forward_moves(made_series(9), (0,), 1000)
+
+
+def test_ages_and_moves_begin_anew_after_a_gap():
+    price = np.array([[[9.0, 11]], [[9, 11]], [[10, 12]], [[10, 12]]])
+    time = START + 1000 * np.array([0, 1, 600, 601])
+    series = series_of_prices("BTCUSDT", time, np.arange(4), price, np.ones((4, 1, 2)), tick_size=1)
+    assert level_ages(series, 1000)[:, 0, 0].tolist() == [0, 1, 0, 1]
+    assert mid_moves(series, 1000).tolist() == [0, 0, 0, 0]
+    assert mid_moves(series)[2] == pytest.approx(1000)  # one run: from 10 to 11
+    features = book_features(series, BookScale.fit(series), 1000)
+    assert (features[..., MID_MOVE] == 0).all()
+
+
+def test_the_move_of_the_mid_joins_the_relative_prices_of_two_snapshots():
+    series = made_series(50)
+    scale = BookScale.fit(series)
+    features = book_features(series, scale)
+    best = features[:, 0, 0]
+    rise = best[1:, 0] - best[:-1, 0] + best[1:, MID_MOVE]
+    true = np.diff(series.price_TLS()[:, 0, 0]) / series.mid_T[:-1] * 1e4 / scale.price_bp
+    assert np.allclose(rise, true, atol=0.01 * np.abs(true).max())
+
+
+def test_scales_of_several_symbols_share_mean_and_deviation_of_log_sizes():
+    one, other = made_series(50), made_series(50, symbol="ETHUSDT", seed=3)
+    scales = fit_scales([one, other], START + 20_000)
+    assert scales["BTCUSDT"].log_size_mean == scales["ETHUSDT"].log_size_mean
+    assert scales["BTCUSDT"].log_size_sd == scales["ETHUSDT"].log_size_sd
+    later = made_series(50, seed=9)
+    joined = join_series([later, one.between(START, START + 20_000)])
+    assert fit_scales([joined, other], START + 20_000) == scales
+
+
+def test_labels_that_come_late_are_purged_by_their_own_time():
+    whole = made_series(60)
+    late = replace(whole, time_T=START + 1400 * np.arange(60))  # within 1.5 cadences: one run
+    cut = windows(late)
+    split = cut.split(SplitConfig(train=0.5, validation=0.25))
+    ends = late.time_T[cut.end_N[split.train_N] + 4]
+    assert ends.max() <= cut.time_N[split.validation_N].min()
+
+
+def test_a_split_at_midnights_purges_what_reaches_beyond():
+    cut = windows(made_series(60))
+    split = cut.split_at(START + 30_000, START + 45_000, embargo=2)
+    assert cut.label_end_N[split.train_N].max() <= START + 28_000
+    assert cut.time_N[split.validation_N].min() == START + 30_000
+    assert cut.time_N[split.test_N].min() == START + 45_000
+
+
+def test_windows_without_a_single_label_are_no_training_range():
+    with pytest.raises(NotEnoughHistory, match="training range is empty: 0 labelled"):
+        windows(made_series(8)).split(SplitConfig())
+
+
+def test_snapshots_faster_than_the_cadence_are_refused():
+    fast = replace(made_series(60), time_T=START + 100 * np.arange(60))
+    with pytest.raises(DataError, match="every 100 ms, cadence_ms=1000"):
+        windows(fast)
+
+
+def test_prepared_windows_learn_from_the_training_range_alone():
+    early, late = made_series(300), made_series(300, seed=5, start=START + 300_000)
+    config = BookWindowConfig(8, 3, (1, 4), (0.0, 0.0))
+    shares = SplitConfig(train=0.4, validation=0.2)
+    first = prepare_book([join_series([early, late])], config, shares)
+    other = made_series(300, seed=6, start=START + 300_000)
+    second = prepare_book([join_series([early, other])], config, shares)
+    assert first.scales == second.scales
+    assert first.config == second.config
+    assert first.bounds == (START + 240_000, START + 360_000)
+    assert (first.windows.label_end_N[first.split.train_N] <= first.bounds[0]).all()
+
+
+def test_ranges_begin_at_midnights_where_there_are_days_enough():
+    day = 86_400_000
+    parts = [made_series(200, start=START + n * day) for n in range(4)]
+    bounds = split_bounds([join_series(parts)], SplitConfig(train=0.5, validation=0.25))
+    assert bounds == (START + 2 * day, START + 3 * day)
+
+
+def test_a_training_takes_the_windows_as_batches():
+    book = prepare_book(
+        [made_series(120)],
+        BookWindowConfig(6, 3, (1, 4), (0.0, 0.0)),
+        SplitConfig(train=0.6, validation=0.2),
+    )
+    assert not book.windows.has_gaps
+    model = OrderBookModel(
+        3, 6, n_features=4, n_horizons=2, d_model=8, n_heads=1, n_layers=1, d_ff=8
+    )
+    before = model.head.weight.clone()
+    config = TrainConfig(epochs=1, warm_epochs=1, batch_size=8, learning_rate=1e-2)
+    fitted = fit(
+        model, batches_of(book), book.split.train_N, book.split.validation_N, config, epochs=1
+    )
+    assert np.isfinite(fitted.history[0].validation_loss)
+    assert not model.head.weight.equal(before)
+
+
+def test_a_book_with_missing_levels_is_a_training_with_a_mask():
+    whole = made_series(120)
+    book = whole.book_TLS2.copy()
+    book[40, 2, 1] = np.nan
+    prepared = prepare_book(
+        [replace(whole, book_TLS2=book)],
+        BookWindowConfig(6, 3, (1, 4), (0.0, 0.0)),
+        SplitConfig(train=0.6, validation=0.2),
+    )
+    batches = batches_of(prepared)
+    assert prepared.windows.has_gaps
+    assert batches.has_gaps
+    _, valid, labels = batches.batch(torch.arange(3))
+    assert valid is not None
+    assert labels.is_floating_point()

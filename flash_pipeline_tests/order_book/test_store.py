@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flash_pipeline.errors import DataError, NotEnoughHistory, SchemaMismatch
+from flash_pipeline.errors import DataError, FileDamaged, NotEnoughHistory, SchemaMismatch
 from flash_pipeline.order_book import BookGap, BookStore
 from flash_pipeline.order_book.snapshots import tick_size_of
 from flash_pipeline.order_book.store import DAY_MS, day_of
@@ -65,3 +65,12 @@ def test_other_levels_kinds_and_days_are_refused(store):
 )
 def test_the_tick_size_is_the_greatest_common_step(prices, tick):
     assert tick_size_of(np.array(prices, float)) == tick
+
+
+def test_a_day_that_was_cut_off_is_named(store):
+    series = made_series(20)
+    store.write(series, synthetic=True)
+    path = store.path("BTCUSDT", day_of(START))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(FileDamaged, match=r"day=2026-03-10\.parquet cannot be read"):
+        store.read_day("BTCUSDT", day_of(START))

@@ -1,11 +1,12 @@
 """The parameters of the simulated order flow.
 
 Rates and their decay are those that Cont, Stoikov and Talreja give for a stock of Tokyo's exchange
-("A stochastic model for order book dynamics", Operations Research 58 (3), 2010, section 4,
-table 3), per side: limit orders arrive `i` steps from the other side's best price at a Poisson
-rate lambda(i), each rests until it is cancelled at the rate theta(i) or hit by a market order, all
-of one size. Beyond the fifth step lambda is their power law; they give no theta there, so it falls
-as lambda does, which keeps the mean queue and lets orders far away rest for longer.
+("A stochastic model for order book dynamics", Operations Research 58 (3), 2010, the table of
+estimated parameters; compared with public programs that quote it, not with the print), per side:
+limit orders arrive `i` steps from the other side's best price at a Poisson rate lambda(i), each
+rests until it is cancelled at the rate theta(i) or hit by a market order, all of one size. Beyond
+the fifth step lambda is their power law; they give no theta there, so it falls as lambda does,
+which keeps the mean queue and lets orders far away rest for longer.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,11 @@ from flash_pipeline.exchange.simulation.asset import Asset, AssetSpec
 from flash_pipeline.exchange.simulation.chunks import chunk_at
 from flash_pipeline.exchange.simulation.factor import Factor
 from flash_pipeline.exchange.simulation.funding import funding_rate
-from flash_pipeline.exchange.simulation.listings import LISTINGS, MARKET_VOLATILITY
+from flash_pipeline.exchange.simulation.listings import (
+    LISTINGS,
+    MARKET_VOLATILITY,
+    SECTOR_VOLATILITY,
+)
 from flash_pipeline.exchange.simulation.minutes import minute_candles
 from flash_pipeline.exchange.simulation.order_flow import OrderFlow
 from flash_pipeline.exchange.source import CandleRequest, FundingRate, listed_instrument
@@ -61,6 +65,8 @@ class SimulatedMarket:
         self._specs = {spec.instrument.symbol: spec for spec in listings}
         self._instruments = {name: self._specs[name].instrument for name in sorted(self._specs)}
         self._market = Factor(seed, "market", MARKET_VOLATILITY)
+        sectors = sorted({spec.sector for spec in listings} - {""})
+        self._sectors = {s: Factor(seed, f"sector {s}", SECTOR_VOLATILITY) for s in sectors}
         self._asset = lru_cache(maxsize=None)(self._make_asset)
         self._minutes = lru_cache(maxsize=8)(self._make_minutes)
         self._coarse = lru_cache(maxsize=256)(self._make_coarse)
@@ -157,7 +163,8 @@ class SimulatedMarket:
         return join_candles([minutes[:-1], opened]).aggregate(interval)
 
     def _make_asset(self, symbol: str) -> Asset:
-        return Asset(self.seed, self._specs[symbol], self._market)
+        spec = self._specs[symbol]
+        return Asset(self.seed, spec, self._market, self._sectors.get(spec.sector))
 
     def _make_flow(self, symbol: str) -> OrderFlow:
         return OrderFlow(self._asset(symbol), self.seed)

@@ -54,7 +54,7 @@ def minute_candles(asset: Asset, seed: int, chunk: int) -> Candles:
 def log_path(asset: Asset, chunk: int) -> Floats:
     """Return the log price at the chunk's start and at the end of each minute, [minutes + 1]."""
     log_price = asset.hours[chunk].log_price
-    path = asset.spec.beta * asset.market.bridge(chunk) + asset.own.bridge(chunk)
+    path = asset.bridge(chunk)
     path += log_price[:-1, None] + np.diff(log_price)[:, None] * _ELAPSED
     return np.concatenate([log_price[:1], path.ravel()])
 

@@ -180,8 +180,7 @@ def _complete(
 
 def _round_steps(asset: Asset, tick: float) -> int:
     """Return 1, 2, 5, 10, ... ticks: the nearest to the price's typical move in a second."""
-    yearly = asset.spec.beta**2 * asset.market.hourly_variance + asset.own.hourly_variance
-    move = asset.spec.anchor * float(np.sqrt(yearly / 3600)) / tick
+    move = asset.spec.anchor * float(np.sqrt(asset.hourly_variance / 3600)) / tick
     choices = [n * 10**power for power in range(7) for n in _GRID]
     return int(min(choices, key=lambda n: abs(float(np.log(n / move)))))
 

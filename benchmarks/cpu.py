@@ -9,8 +9,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import windows
-from benchmarks.gpu import chapter, feasibility, goals, growth, kernels, recompute, throughput
+from benchmarks import latency, windows
+from benchmarks.gpu import (
+    chapter,
+    feasibility,
+    goals,
+    growth,
+    kernels,
+    recompute,
+    sequences,
+    throughput,
+)
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.suite import run_parts
 from flash_pipeline.training.recipes import full_recipe
@@ -26,6 +35,8 @@ PARTS = tuple(
         goals,
         kernels,
         recompute,
+        sequences,
+        latency,
         windows,
     )
 )

@@ -2,7 +2,8 @@
 
 Between `<!-- result: THEME -->` and `<!-- end: THEME -->` of `docs/performance.md` and `README.md`
 stands what the newest result of the theme says, so that no figure is typed by hand. A theme that
-was not measured keeps what stands there. Results of a GPU are taken before those of a CPU.
+was not measured keeps what stands there. Results of a GPU are taken before those of a CPU, which
+`THEME-cpu` asks for by name.
 """
 
 import argparse
@@ -24,13 +25,14 @@ Results = Mapping[str, tuple[Path, dict[str, Any]]]
 
 PROJECT = Path(__file__).resolve().parents[1]
 PAGE = "docs/performance.md"
+ON_CPU = "-cpu"
 DOCUMENTS = (PAGE, "README.md")
 
 SUMMARY = "summary"
 """The README's short table: of the goals, under the picture of growth."""
 
 _REGION = re.compile(
-    r"(?P<head><!-- result: (?P<theme>[a-z]+) -->\n).*?(?P<foot><!-- end: (?P=theme) -->)",
+    r"(?P<head><!-- result: (?P<theme>[a-z]+(?:-cpu)?) -->\n).*?(?P<foot><!-- end: (?P=theme) -->)",
     flags=re.DOTALL,
 )
 
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def newest(folder: Path, hardware: str | None = None) -> Results:
-    """Return the result of each theme: a GPU's before a CPU's, then the newest.
+    """Return the result of each theme: a GPU's before a CPU's, then the newest; and a CPU's own.
 
     Parameters
     ----------
@@ -76,10 +78,12 @@ def newest(folder: Path, hardware: str | None = None) -> Results:
             continue
         if hardware not in (None, slug(result["hardware"])):
             continue
-        rank = (result["driver"] != "none", result["date"], path.name)
-        if rank > ranks.get(result["theme"], (False, "", "")):
-            ranks[result["theme"]] = rank
-            found[result["theme"]] = path, result
+        on_gpu = result["driver"] != "none"
+        rank = (on_gpu, result["date"], path.name)
+        for theme in (result["theme"], *(() if on_gpu else (result["theme"] + ON_CPU,))):
+            if rank > ranks.get(theme, (False, "", "")):
+                ranks[theme] = rank
+                found[theme] = path, result
     return found
 
 
@@ -105,7 +109,7 @@ def _body(theme: str, results: Results, folder: Path) -> str | None:
     if theme not in results:
         return None
     path, result = results[theme]
-    part = next(part for part in PARTS if part.name == theme)
+    part = next(part for part in PARTS if part.name == theme.removesuffix(ON_CPU))
     tables = [table.markdown() for table in part.tables(result["rows"])]
     notes = [f"- {ONCE} timed once: it takes seconds, or has clearly lost"] * _any_once(tables)
     notes += [f"- {name}: {value}" for name, value in result["configuration"].items()]

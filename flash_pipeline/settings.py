@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from flash_pipeline.errors import HomeNotWritable, InvalidSetting
 
-RECIPE_CHOICES = ("auto", "demo", "seed", "full")
+RECIPE_CHOICES = ("auto", "demo", "seed", "full", "low-latency")
 """What `FLASH_PIPELINE_RECIPE` may be."""
 
 GPU_TROUBLE_CHOICES = ("fail", "cpu", "skip")
@@ -152,6 +152,11 @@ class Settings:
         return self.home / "tickers.parquet"
 
     @property
+    def order_book(self) -> Path:
+        """Folder of the order books: `symbol=…/day=YYYY-MM-DD.parquet`."""
+        return self.home / "order_book"
+
+    @property
     def instruments(self) -> Path:
         """Parquet file of the instruments' specifications."""
         return self.home / "instruments.parquet"
@@ -185,6 +190,21 @@ class Settings:
     def walk_forward(self) -> Path:
         """Folder of the walk-forward: its plan and windows, each fold, and all of them joined."""
         return self.home / "walk_forward"
+
+    @property
+    def market_panel(self) -> Path:
+        """Parquet file of the whole market's panel."""
+        return self.home / "market_panel.parquet"
+
+    @property
+    def portfolio(self) -> Path:
+        """Folder of the portfolio model's decisions."""
+        return self.home / "portfolio"
+
+    @property
+    def portfolio_report(self) -> Path:
+        """Folder of the portfolio's report: the newest."""
+        return self.home / "portfolio_report"
 
     @property
     def contest(self) -> Path:

@@ -31,7 +31,7 @@ def test_the_settings_listed_are_those_that_are_read():
 
 def test_every_asset_and_recipe_is_described():
     assets = {asset.key.to_user_string() for asset in ASSETS}
-    assert len(assets) == 17
+    assert len(assets) == 24
     for name in assets | set(RECIPES):
         assert any(f"| `{name}` |" in table for table in TABLES)
 
@@ -49,6 +49,9 @@ def test_the_files_of_the_home_are_described(tmp_path):
         settings.warehouse,
         settings.windows,
         settings.reports,
+        settings.market_panel,
+        settings.portfolio,
+        settings.portfolio_report,
         settings.checkpoints,
         settings.contest,
         settings.walk_forward,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import windows
+from benchmarks import latency, windows
 from benchmarks.gpu import (
     chapter,
     feasibility,
@@ -18,6 +18,7 @@ from benchmarks.gpu import (
     kernels,
     kernels_table,
     recompute,
+    sequences,
     throughput,
 )
 from benchmarks.gpu.bench import Bench, DeviceLost
@@ -30,12 +31,14 @@ PARTS: tuple[Part, ...] = tuple(
     module.PART
     for module in (
         goals,
+        sequences,
         kernels,
         throughput,
         recompute,
         chapter,
         feasibility,
         growth,
+        latency,
         windows,
     )
 )

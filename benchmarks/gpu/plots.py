@@ -288,6 +288,33 @@ def _windows(rows: Sequence[Row]) -> Figure:
     return figure
 
 
+def _sequences(rows: Sequence[Row]) -> Figure:
+    grown = [row for row in rows if row["table"] == "growth"]
+    figure = _figure(11, 7.2)
+    cases = distinct(grown, "model", "work")
+    grid = figure.subplots(2, max(1, len(cases)), squeeze=False)
+    for column, (model, work) in enumerate(cases):
+        chosen = [row for row in grown if (row["model"], row["work"]) == (model, work)]
+        _axes(grid[0][column], f"{model}, {work}", "tokens", "ms")
+        _lines(grid[0][column], chosen, lambda row: row["ms"])
+        _axes(grid[1][column], f"{model}, {work}", "tokens", "peak GiB")
+        _lines(grid[1][column], chosen, lambda row: row["peak_gib"])
+    _legend(figure, list(grid.flat))
+    return figure
+
+
+def _latency(rows: Sequence[Row]) -> Figure:
+    timed = [row for row in rows if row["ms"]]
+    figure = _figure(9, 0.4 * len(timed) + 1.6)
+    axes = _axes(figure.subplots(), "", "median, ms", "")
+    names = [
+        row["variant"] + (f", {row['threads']} threads" if row["threads"] else "") for row in timed
+    ]
+    labels = [f"{number(row['ms'])} (p99 {number(row['p99'])})" for row in timed]
+    _horizontal(axes, names, [row["ms"] for row in timed], labels, ["#4c78a8"] * len(timed))
+    return figure
+
+
 def _horizontal(
     axes: Axes,
     names: Sequence[str],
@@ -323,5 +350,7 @@ PLOTS: dict[str, Callable[[Sequence[Row]], Figure]] = {
     "goals": _goals,
     "recompute": _recompute,
     "windows": _windows,
+    "sequences": _sequences,
+    "latency": _latency,
 }
 """By theme."""

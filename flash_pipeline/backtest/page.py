@@ -17,7 +17,7 @@ import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from flash_pipeline.backtest.charts import charts
+from flash_pipeline.backtest.charts import Chart, charts
 from flash_pipeline.backtest.context import FoldRow, ReportContext, assumptions, period
 from flash_pipeline.backtest.formatting import (
     METRIC_ROWS,
@@ -76,7 +76,6 @@ def render(content: Content) -> str:
         lstrip_blocks=True,
     )
     context, result = content.context, content.result
-    library, own = _library(), _resource("report.js")
     drawn = charts(
         result,
         content.benchmark,
@@ -92,7 +91,6 @@ def render(content: Content) -> str:
         verdict=content.verdict,
         tiles=_tiles(content),
         charts=drawn,
-        chart_data=_json_in_html([asdict(chart) for chart in drawn]),
         month_names=MONTHS,
         months=_months(content),
         columns=list(content.metrics),
@@ -101,11 +99,26 @@ def render(content: Content) -> str:
         by_symbol=_symbols(result),
         quality=[(name, written_quality(value)) for name, value in content.quality.items()],
         assumptions=assumptions(result, context),
-        library_style=Markup(_resource("uplot/uPlot.min.css")),
-        library_script=Markup(library),
-        page_script=Markup(own),
-        script_hashes=Markup(f"{_hash(library)} {_hash(own)}"),
+        **components(drawn),
     )
+
+
+def components(drawn: Sequence[Chart]) -> dict[str, Markup]:
+    """Return what every page of charts is made of, for its template.
+
+    `page_style`, `library_style`, `library_script`, `page_script`, the `script_hashes` that its
+    policy allows, and the `chart_data` of an element of the id `charts`. The script looks for an
+    element `chart-<key>` for each chart, and for a button `reset`.
+    """
+    library, own = _library(), _resource("report.js")
+    return {
+        "page_style": Markup(_resource("style.css")),
+        "library_style": Markup(_resource("uplot/uPlot.min.css")),
+        "library_script": Markup(library),
+        "page_script": Markup(own),
+        "script_hashes": Markup(f"{_hash(library)} {_hash(own)}"),
+        "chart_data": _json_in_html([asdict(chart) for chart in drawn]),
+    }
 
 
 def _tiles(content: Content) -> list[tuple[str, str]]:

@@ -16,8 +16,10 @@ from flash_pipeline.bybit.klines import MARK, MAX_CANDLES, TRADES, fetch_candles
 from flash_pipeline.bybit.listing import (
     find_delisted,
     find_instrument,
+    list_ever,
     list_instruments,
 )
+from flash_pipeline.bybit.order_book import BookAnswer, fetch_book
 from flash_pipeline.bybit.tickers import fetch_tickers
 from flash_pipeline.market import CandleAnswer, Interval, TimeRange
 from flash_pipeline.transport import Circuit, HttpTransport, RequestBudget, Session, Timeouts
@@ -134,12 +136,20 @@ class BybitClient:
         """Return the newest figures of the symbols, as `TICKER_SCHEMA`, by one request."""
         return fetch_tickers(self._api, symbols)
 
+    def order_book(self, symbol: str, levels: int) -> BookAnswer:
+        """Return the best levels of both sides of a symbol's book, 1 to 1000 of each."""
+        return fetch_book(self._api, symbol, levels)
+
     def instruments(self, symbols: Sequence[str] | None = None) -> tuple[JsonObject, ...]:
         """Return descriptions of instruments, as the exchange sends them.
 
         Those of the symbols, in their order and whatever their status, or of all that trade.
         """
         return list_instruments(self._api, symbols)
+
+    def ever_listed(self) -> tuple[JsonObject, ...]:
+        """Return descriptions of all instruments that trade or did, as the exchange sends them."""
+        return list_ever(self._api)
 
     def instrument(self, symbol: str) -> JsonObject:
         """Return the exchange's description of an instrument, as it sends it."""

@@ -49,6 +49,20 @@ def list_instruments(api: Api, symbols: Sequence[str] | None = None) -> tuple[Js
     return tuple(listed.get(symbol) or find_instrument(api, symbol) for symbol in symbols)
 
 
+def list_ever(api: Api) -> tuple[JsonObject, ...]:
+    """Return the descriptions of all that trades and of all that was delisted, each once.
+
+    What is announced and has not been launched yet is not among them.
+    """
+    found: dict[str, JsonObject] = {}
+    for status in (None, "Delivering", "Closed"):
+        for page in _pages(api, status):
+            for row in page:
+                if isinstance(row, dict) and isinstance(row.get("symbol"), str):
+                    found.setdefault(row["symbol"], row)
+    return tuple(found.values())
+
+
 def find_instrument(api: Api, symbol: str) -> JsonObject:
     """Return the description of one symbol, whatever its status.
 
@@ -88,8 +102,8 @@ def _look_up(api: Api, symbols: Sequence[str]) -> dict[str, JsonObject]:
     return found
 
 
-def _pages(api: Api) -> Iterator[list[Any]]:
-    """Yield the pages of all that trades.
+def _pages(api: Api, status: str | None = None) -> Iterator[list[Any]]:
+    """Yield the pages of all that trades, or of another status.
 
     Raises
     ------
@@ -97,9 +111,10 @@ def _pages(api: Api) -> Iterator[list[Any]]:
         If a cursor comes twice, or they do not end.
     """
     cursor, seen = "", {""}
+    wanted = {"status": status} if status else {}
     for _ in range(_MOST_PAGES):
         after = {"cursor": cursor} if cursor else {}
-        page = _page(api, {"limit": PAGE_ROWS, **after})
+        page = _page(api, {"limit": PAGE_ROWS, **wanted, **after})
         yield page.rows
         cursor = page.cursor
         # The exchange gives a cursor with its last page at times: an empty one follows then.

@@ -7,6 +7,7 @@ from typing import NoReturn
 import click
 
 from flash_pipeline.cli.audit import audit
+from flash_pipeline.cli.collect_book import collect_book
 from flash_pipeline.cli.dev import dev
 from flash_pipeline.cli.doctor import doctor
 from flash_pipeline.cli.evaluate import evaluate
@@ -46,6 +47,7 @@ cli.add_command(evaluate)
 cli.add_command(exchange)
 cli.add_command(doctor)
 cli.add_command(prune)
+cli.add_command(collect_book)
 
 
 def main() -> NoReturn:

@@ -7,6 +7,8 @@ import dagster as dg
 from flash_pipeline.bybit import BybitClient
 from flash_pipeline.defs.assets import ASSETS, HOURLY, ON_REQUEST
 from flash_pipeline.defs.assets.audits import GROUP as AUDITS
+from flash_pipeline.defs.assets.order_book import GROUP as ORDER_BOOK
+from flash_pipeline.defs.assets.portfolio import GROUP as PORTFOLIO
 from flash_pipeline.defs.assets.walk_forward import GROUP as EVALUATION
 from flash_pipeline.defs.due import months_to_refresh
 from flash_pipeline.defs.partitions import range_tags
@@ -24,6 +26,12 @@ which joins it. The run of a fold is that of its partition, by the tag `dagster/
 
 AUDIT_JOB = "audit"
 """The job of the leak audits."""
+
+ORDER_BOOK_JOB = "order_book"
+"""The job of the order book: its snapshots, the model and the report."""
+
+PORTFOLIO_JOB = "portfolio"
+"""The job of the whole market: its candles, its panel, the portfolio model and the report."""
 
 MAX_RUNTIME_S = 3300
 """A run is ended after this long, before the next hour's tick."""
@@ -95,6 +103,20 @@ backfill = dg.define_asset_job(
     "they one or all since 2020; nothing is trained.",
     executor_def=dg.in_process_executor,
     tags={"dagster/max_runtime": str(LONG_RUNTIME_S)},
+)
+
+order_book = dg.define_asset_job(
+    ORDER_BOOK_JOB,
+    selection=dg.AssetSelection.groups(ORDER_BOOK),
+    description="The order book: snapshots, model and report.",
+    executor_def=dg.in_process_executor,
+)
+
+portfolio = dg.define_asset_job(
+    PORTFOLIO_JOB,
+    selection=dg.AssetSelection.groups(PORTFOLIO),
+    description="The whole market: candles, panel, portfolio model and report.",
+    executor_def=dg.in_process_executor,
 )
 
 

@@ -11,6 +11,7 @@ from flash_pipeline.defs.choices import AttentionChoice, HeadChoice, IntervalCho
 from flash_pipeline.defs.config import check_configs, words_of
 from flash_pipeline.errors import InvalidConfig, InvalidTimeRange, TransientExchangeError
 from flash_pipeline.exchange import embedded_exchange
+from flash_pipeline.exchange.opening import open_market
 from flash_pipeline.ingest import SourceRouter, open_sources
 from flash_pipeline.market import MARK_CANDLE_SCHEMA, Month, parse_symbols
 from flash_pipeline.settings import Settings
@@ -202,15 +203,23 @@ class ExchangeResource(dg.ConfigurableResource):
     )
 
     @contextmanager
-    def sources(self, settings: Settings) -> Iterator[SourceRouter]:
+    def sources(self, settings: Settings, instruments: int | None = None) -> Iterator[SourceRouter]:
         """Yield the sources of candles; an embedded exchange lives as long as they do.
 
         The clients themselves try a call that fails for a transient reason again within seconds.
         An exchange that is away for longer fails the block; the step is then tried again after a
         while. Any other error is final: no try would mend it.
+
+        Parameters
+        ----------
+        instruments : int or None
+            That an embedded exchange lists, 16 to 600; None for the fewest.
         """
         try:
-            with self._exchange(settings) as url, open_sources(settings, url) as sources:
+            with (
+                self._exchange(settings, instruments) as url,
+                open_sources(settings, url) as sources,
+            ):
                 yield sources
         except TransientExchangeError as error:
             policy = self.retry_policy()
@@ -231,5 +240,9 @@ class ExchangeResource(dg.ConfigurableResource):
         )
 
     @staticmethod
-    def _exchange(settings: Settings) -> AbstractContextManager[str | None]:
-        return nullcontext() if settings.bybit_urls else embedded_exchange()
+    def _exchange(
+        settings: Settings, instruments: int | None
+    ) -> AbstractContextManager[str | None]:
+        if settings.bybit_urls:
+            return nullcontext()
+        return embedded_exchange(market=open_market(instruments=instruments))

@@ -4,12 +4,14 @@ import json
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from flash_pipeline.errors import InvalidInput
+from flash_pipeline.exchange.book_archive import BookArchives
 from flash_pipeline.exchange.clock import Clock
 from flash_pipeline.exchange.endpoints import ENDPOINTS, Call, Endpoint
 from flash_pipeline.exchange.query import Query
@@ -35,6 +37,7 @@ def build_app(market: Market, clock: Clock) -> Starlette:
         routes=[
             *(Route(path, api.route(endpoint)) for path, endpoint in ENDPOINTS.items()),
             Route("/v8/finance/chart/{ticker}", api.chart),
+            Route("/orderbook/linear/{symbol}/{name}", api.book_archive),
         ],
         exception_handlers={HTTPException: api.on_http_error, Exception: api.on_fault},
     )
@@ -47,6 +50,7 @@ class _Api:
         self._market = market
         self._clock = clock
         self._yahoo = YahooChart(market)
+        self._archives = BookArchives(market)
 
     def route(self, endpoint: Endpoint) -> Any:  # noqa: ANN401 - Starlette's own type for it
         # Coroutines all run on the server's one thread: a market needs no locks for it.
@@ -68,6 +72,17 @@ class _Api:
         answer = self._yahoo.answer(ticker, parameters, self._clock.now_ms())
         headers = {**answer.headers, MARKET_HEADER: self._market.kind}
         return Response(answer.body, answer.status, headers)
+
+    async def book_archive(self, request: Request) -> Response:
+        """Answer a day of an order book as Bybit's archive does; one not known yet is no route."""
+        symbol, name = request.path_params["symbol"], request.path_params["name"]
+        archive = self._archives.find(symbol, name, self._clock.now_ms())
+        if archive is None:
+            raise HTTPException(404)
+        # A day takes seconds to make: not on the server's one thread.
+        body = await run_in_threadpool(self._archives.read, archive)
+        headers = {MARKET_HEADER: self._market.kind}
+        return Response(body, media_type="application/zip", headers=headers)
 
     async def on_http_error(self, request: Request, error: Exception) -> Response:
         """Answer an unknown route or method."""

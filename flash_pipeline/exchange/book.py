@@ -1,4 +1,4 @@
-"""An order book around the last price."""
+"""An order book as it is answered, and the touch that tickers show around the last price."""
 
 from dataclasses import dataclass
 from decimal import Decimal

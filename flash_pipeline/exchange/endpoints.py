@@ -8,18 +8,20 @@ from typing import Any, TypeAlias
 from urllib.parse import quote, unquote
 
 from flash_pipeline.errors import InvalidInput
-from flash_pipeline.exchange.book import Book, make_book
+from flash_pipeline.exchange.book import Book
 from flash_pipeline.exchange.candles import NO_CANDLES, Candles, Column
 from flash_pipeline.exchange.decimals import decimal_text
+from flash_pipeline.exchange.flow_book import book_at
 from flash_pipeline.exchange.instruments import Instrument
 from flash_pipeline.exchange.listing import instrument_json
 from flash_pipeline.exchange.mark import mark_columns
 from flash_pipeline.exchange.query import CATEGORY, Query
 from flash_pipeline.exchange.rows import rows_json
+from flash_pipeline.exchange.simulation.order_flow import step_at
+from flash_pipeline.exchange.simulation.price_path import STEP_MS
 from flash_pipeline.exchange.source import CandleRequest, Market, invents
 from flash_pipeline.exchange.tickers import ticker_json
 
-_BOOK_UPDATE_MS = 100  # the exchange numbers its books' updates; so often it makes one
 _CURSOR = re.compile(r"first=[A-Z0-9]{2,20}&last=([A-Z0-9]{2,20})")
 _STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed")
 
@@ -117,21 +119,25 @@ def funding_history(call: Call) -> str:
 
 
 def order_book(call: Call) -> str:
-    """Answer `/v5/market/orderbook`; before the listing and in a replay both sides are empty."""
+    """Answer `/v5/market/orderbook`; while it does not trade and in a replay both sides are empty.
+
+    The book changes every `STEP_MS`, and so does its update id, which counts these steps.
+    """
     call.query.category()
     instrument = call.query.instrument(call.market)
     limit = call.query.limit(default=25, largest=1000)
-    priced = invents(call.market)
-    price = call.market.last_price(instrument.symbol, call.now_ms) if priced else None
-    book = Book([], []) if price is None else make_book(instrument, price, call.now_ms, limit)
+    flow = call.market.order_flow(instrument.symbol)
+    trades = instrument.status(call.now_ms) == "Trading"
+    step = step_at(call.now_ms)
+    book = Book([], []) if flow is None or not trades else book_at(flow, step, limit)
     result = {
         "s": instrument.symbol,
         "b": book.bids,
         "a": book.asks,
         "ts": call.now_ms,
-        "u": call.now_ms // _BOOK_UPDATE_MS,
-        "seq": call.now_ms,
-        "cts": call.now_ms,
+        "u": step,
+        "seq": step,
+        "cts": step * STEP_MS,
     }
     return _json(result)
 

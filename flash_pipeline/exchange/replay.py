@@ -118,6 +118,10 @@ class ReplayedMarket:
         candles = self.candles(CandleRequest(symbol, base, 0, now, 1), now)
         return float(candles.close[-1]) if len(candles) else None
 
+    def order_flow(self, symbol: str) -> None:
+        """Return None: no order book was recorded."""
+        listed_instrument(self, symbol)
+
     def _base(self, symbol: str, interval: Interval) -> Interval:
         """Return the coarsest recorded interval that candles of `interval` can be made of."""
         recorded = self._recorded[symbol]

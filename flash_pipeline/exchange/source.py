@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flash_pipeline.errors import InvalidSymbol
 from flash_pipeline.exchange.candles import Candles
 from flash_pipeline.exchange.instruments import Instrument
 from flash_pipeline.market import Interval
+
+if TYPE_CHECKING:  # the simulation imports this module
+    from flash_pipeline.exchange.simulation.order_flow import OrderFlow
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,10 @@ class Market(Protocol):
 
     def last_price(self, symbol: str, now: int) -> float | None:
         """Return the latest price in the quote coin; None before the listing."""
+        ...
+
+    def order_flow(self, symbol: str) -> "OrderFlow | None":
+        """Return what an order book is made of; None where the market has none."""
         ...
 
 

@@ -7,6 +7,10 @@ torch. The rest is imported from where it lives:
 - `model.attention`: `attend` and `choose_backend`, the one seam to the attention kernels
 - `model.heads`: what the model predicts, and the loss of each
 - `model.analysis`: which bars a prediction looked at
+- `model.order_book`, `model.portfolio`: one token per level or asset and moment, and
+  `model.grid_analysis`: at which levels, assets and lags a prediction looked
+- `model.imbalance`: what an order-book model must beat
+- `model.export`: the price model for calls of one window
 """
 
 from flash_pipeline.model.config import ModelConfig

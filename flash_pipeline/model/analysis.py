@@ -20,7 +20,8 @@ from flash_pipeline.errors import InvalidInput
 from flash_pipeline.model.blocks import Block
 from flash_pipeline.model.config import AttentionName, ModelConfig
 from flash_pipeline.model.kernels import reference_attention
-from flash_pipeline.model.trader import FlashAttentionTrader, evaluating, last_valid, needed_mask
+from flash_pipeline.model.sequence import evaluating
+from flash_pipeline.model.trader import FlashAttentionTrader, last_valid, needed_mask
 
 FULL_ATTENTION_LIMIT = 2**30
 """Most bytes of weights that `full_attention` forms."""

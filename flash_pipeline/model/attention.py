@@ -61,11 +61,17 @@ _MASKED: tuple[BackendName, ...] = ("flash_attn",)
 _DROPPING: tuple[BackendName, ...] = ("flash_attn", "sdpa_flash", "sdpa_efficient")
 """Orders under a mask and under dropout, with which nothing was measured."""
 
+_PACKED: tuple[BackendName, ...] = ("flash_attn", "sdpa_flash")
+"""Order over short packed sequences: the kernels that take all of them in one call."""
+
 _LAST_WITH_WINDOW: tuple[BackendName, ...] = ("flex", "sdpa")  # sdpa makes a mask of O(T²)
 _LAST: tuple[BackendName, ...] = ("sdpa",)
 
 _MANY_BARS = 2_048
 """From here on the tiled algorithm outruns a masked `sdpa` on a CPU, under a narrow window."""
+
+_LONG_SEQUENCE = 4_096
+"""Tokens from which on a packed sequence fills a GPU by itself, so that speed is that of a row."""
 
 _log = logging.getLogger(__name__)
 
@@ -124,6 +130,11 @@ def choose_backend(
     return choice
 
 
+def kernel_of(name: BackendName) -> Kernel:
+    """Return the function of a backend, for `model.packed` alone."""
+    return _KERNELS[name]
+
+
 def usable_backends(call: AttentionCall) -> tuple[BackendName, ...]:
     """Return the backends that can honour a call here, in no order of merit."""
     return tuple(name for name in BACKENDS if refusal(name, call) is None)
@@ -146,7 +157,8 @@ def attend(
     ----------
     q_BTHD, k_BTHD, v_BTHD : Tensor
         Queries, keys and values of one shape, dtype and device, finite even where masked.
-        Their dtype is what is computed with: autocast is off inside.
+        Their dtype is what is computed with: autocast is off inside. Without `causal` and a
+        mask there may be fewer queries than keys, or more: o_BTHD has the shape of the queries.
     key_mask_BT : Tensor of bool, optional
         False where a token is absent (padding): no query sees it, and its own output is zero. A
         row without any token gives zeros, never NaN. Any pattern will do.
@@ -179,14 +191,14 @@ def attend(
     et al. 2022, "FlashAttention"; Dao 2023, "FlashAttention-2"). Windows: Beltagy et al. 2020,
     "Longformer".
     """
-    _check_operands(q_BTHD, k_BTHD, v_BTHD)
+    _check_operands(q_BTHD, k_BTHD, v_BTHD, alike=causal or key_mask_BT is not None)
     _check_mask(key_mask_BT, q_BTHD)
     _check_numbers(window, dropout_p, causal=causal)
     if isinstance(backend, BackendChoice):
         name = backend.name
     else:
         has_mask, dropout = key_mask_BT is not None, dropout_p > 0
-        call = AttentionCall.of(q_BTHD, has_mask, causal=causal, window=window, dropout=dropout)
+        call = AttentionCall.of(k_BTHD, has_mask, causal=causal, window=window, dropout=dropout)
         name = choose_backend(call, backend).name
     with torch.autocast(q_BTHD.device.type, enabled=False):
         return _KERNELS[name](
@@ -221,6 +233,9 @@ def _choose(call: AttentionCall, speeds: SpeedTable) -> BackendChoice:
 def _candidates(call: AttentionCall, speeds: SpeedTable) -> dict[BackendName, str]:
     """Return backends in the order in which they are tried on a GPU, each with its merit."""
     last = _LAST if call.window is None else _LAST_WITH_WINDOW
+    if call.packed and (call.dropout or call.length < _LONG_SEQUENCE):
+        order = ("flash_attn",) if call.dropout else _PACKED
+        return dict.fromkeys((*order, *last), "by the order over packed sequences")
     if call.has_mask:
         return dict.fromkeys((*_MASKED, *last), "by the order under a mask")
     if call.dropout:
@@ -242,7 +257,7 @@ def _pays_in_tiles(call: AttentionCall) -> bool:
 
 def _describe(name: BackendName, call: AttentionCall, reason: str) -> BackendChoice:
     kernels: dict[BackendName, str] = {
-        "flash_attn": "flash_attn_varlen_func" if call.has_mask else "flash_attn_func",
+        "flash_attn": f"flash_attn_{'varlen_' * (call.has_mask or call.packed)}func",
         "flash_attn_4": "flash_attn.cute",
         "sdpa": "scaled_dot_product_attention",
         "sdpa_cudnn": "scaled_dot_product_attention, cuDNN",
@@ -261,13 +276,16 @@ def _announce(choice: BackendChoice) -> None:
     _log.info("attention: %s", choice)
 
 
-def _check_operands(q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor) -> None:
+def _check_operands(q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, *, alike: bool) -> None:
     if q_BTHD.ndim != 4:
         raise InvalidInput(f"q has the shape {tuple(q_BTHD.shape)}: expected [B, T, H, D]")
+    expected = q_BTHD.shape
+    if not alike and k_BTHD.ndim == 4 and k_BTHD.shape == v_BTHD.shape:
+        expected = torch.Size((expected[0], k_BTHD.shape[1], *expected[2:]))
     for name, x_BTHD in (("k", k_BTHD), ("v", v_BTHD)):
-        if x_BTHD.shape != q_BTHD.shape:
+        if x_BTHD.shape != expected:
             raise InvalidInput(
-                f"{name} has the shape {tuple(x_BTHD.shape)}: expected q's, {tuple(q_BTHD.shape)}"
+                f"{name} has the shape {tuple(x_BTHD.shape)}: expected q's, {tuple(expected)}"
             )
         if x_BTHD.dtype != q_BTHD.dtype:
             raise InvalidInput(f"{name} is {x_BTHD.dtype}: expected q's dtype, {q_BTHD.dtype}")

@@ -5,12 +5,41 @@ a head's entries.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from flash_pipeline.model.attention import BackendChoice, attend
-from flash_pipeline.model.config import AttentionName, ModelConfig
+from flash_pipeline.model.config import AttentionName, SpanName
 from flash_pipeline.model.rotary import rotate
+
+
+class BlockShape(Protocol):
+    """What a block needs to know of a model's configuration."""
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+
+    @property
+    def n_heads(self) -> int:
+        """Heads of attention."""
+
+    @property
+    def d_ff(self) -> int:
+        """Width of the MLP's hidden layer."""
+
+    @property
+    def span(self) -> SpanName:
+        """Which bars a bar attends to."""
+
+    @property
+    def window(self) -> int | None:
+        """Bars that a bar sees under `sliding`."""
+
+    @property
+    def dropout(self) -> float:
+        """Probability of dropping."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +59,11 @@ class SelfAttention(nn.Module):
 
     Parameters
     ----------
-    config : ModelConfig
+    config : BlockShape
         Width, heads, span and dropout.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: BlockShape) -> None:
         super().__init__()
         self.n_heads = config.n_heads
         self.dropout = config.dropout
@@ -48,7 +77,7 @@ class SelfAttention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return q_BTHD, k_BTHD and v_BTHD, turned; under autocast in its dtype."""
         qkv_BT3HD = self.qkv(h_BTC).unflatten(-1, (3, self.n_heads, -1))
-        q_BTHD, k_BTHD, v_BTHD = qkv_BT3HD.unbind(2)
+        q_BTHD, k_BTHD, v_BTHD = qkv_BT3HD.unbind(-3)
         if turn_2TR is not None:
             q_BTHD, k_BTHD = rotate(q_BTHD, turn_2TR), rotate(k_BTHD, turn_2TR)
         return q_BTHD, k_BTHD, v_BTHD
@@ -75,11 +104,11 @@ class Block(nn.Module):
 
     Parameters
     ----------
-    config : ModelConfig
+    config : BlockShape
         Widths, heads, span and dropout.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: BlockShape) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(config.d_model)
         self.attention = SelfAttention(config)
@@ -99,3 +128,14 @@ class Block(nn.Module):
         h_BTC = h_BTC + self.attention_dropout(gathered_BTC)
         updated_BTC: Tensor = h_BTC + self.mlp(self.mlp_norm(h_BTC))
         return updated_BTC
+
+
+def draw_weights(model: nn.Module) -> None:
+    """Draw Xavier-uniform weights (Glorot and Bengio 2010) and zero biases of all linear maps."""
+    fused = {id(m.qkv) for m in model.modules() if isinstance(m, SelfAttention)}
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            # q, k and v share a matrix but are three: the bound depends on the shape.
+            for weight in module.weight.chunk(3 if id(module) in fused else 1):
+                nn.init.xavier_uniform_(weight)
+            nn.init.zeros_(module.bias)

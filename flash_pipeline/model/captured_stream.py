@@ -13,8 +13,9 @@ from torch import Tensor
 
 from flash_pipeline.errors import InvalidConfig, InvalidInput
 from flash_pipeline.model.attention import BackendChoice
+from flash_pipeline.model.sequence import evaluating
 from flash_pipeline.model.streaming import require_streams
-from flash_pipeline.model.trader import FlashAttentionTrader, evaluating
+from flash_pipeline.model.trader import FlashAttentionTrader
 
 _WARM_UP = 3
 """Passes before the capture: libraries choose their kernels and make their handles."""

@@ -73,7 +73,7 @@ class HeadOptions:
             raise InvalidConfig(
                 f"quantiles is {levels!r}: expected ascending levels between 0 and 1 with 0.5"
             )
-        _check_choice("objective", self.objective, get_args(ObjectiveName))
+        check_choice("objective", self.objective, get_args(ObjectiveName))
         for name in ("risk_aversion", "turnover_cost"):
             if not getattr(self, name) >= 0:
                 raise InvalidConfig(f"{name} is {getattr(self, name)!r}: expected 0 or more")
@@ -135,16 +135,16 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
-            _check_count(name, getattr(self, name))
-        _check_choice("head", self.head, get_args(HeadName))
-        _check_choice("attention", self.attention, get_args(AttentionName))
-        _check_choice("span", self.span, get_args(SpanName))
-        _check_choice("supervision", self.supervision, get_args(SupervisionName))
-        _check_choice("positions", self.positions, get_args(PositionName))
+            check_count(name, getattr(self, name))
+        check_choice("head", self.head, get_args(HeadName))
+        check_choice("attention", self.attention, get_args(AttentionName))
+        check_choice("span", self.span, get_args(SpanName))
+        check_choice("supervision", self.supervision, get_args(SupervisionName))
+        check_choice("positions", self.positions, get_args(PositionName))
         if isinstance(self.head_options, Mapping):
             object.__setattr__(self, "head_options", HeadOptions(**self.head_options))
-        _check_dropout(self.dropout)
-        _check_head_size(self.d_model, self.n_heads)
+        check_dropout(self.dropout)
+        check_head_size(self.d_model, self.n_heads)
         self._check_order()
 
     def _check_order(self) -> None:
@@ -155,7 +155,7 @@ class ModelConfig:
                 "expected a number of bars under 'sliding' and None otherwise"
             )
         if self.window is not None:
-            _check_count("window", self.window)
+            check_count("window", self.window)
         if self.supervision == "dense" and (self.span == "full" or self.positions == "learned"):
             raise InvalidConfig(
                 f"supervision is 'dense' with span {self.span!r} and {self.positions} positions: "
@@ -221,22 +221,26 @@ class ModelConfig:
         return cls(**values)
 
 
-def _check_count(name: str, value: object) -> None:
+def check_count(name: str, value: object) -> None:
+    """Raise InvalidConfig unless a field is an integer of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InvalidConfig(f"{name} is {value!r}: expected an integer of at least 1")
 
 
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise InvalidConfig unless a field is one of the choices."""
     if value not in choices:
         raise InvalidConfig(f"{name} is {value!r}: expected one of {' '.join(choices)}")
 
 
-def _check_dropout(value: object) -> None:
+def check_dropout(value: object) -> None:
+    """Raise InvalidConfig unless a probability of dropping is in [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise InvalidConfig(f"dropout is {value!r}: expected a number of at least 0 and below 1")
 
 
-def _check_head_size(d_model: int, n_heads: int) -> None:
+def check_head_size(d_model: int, n_heads: int) -> None:
+    """Raise InvalidConfig unless heads divide the width into sizes that the kernels take."""
     if d_model % n_heads:
         raise InvalidConfig(f"d_model is {d_model}: expected a multiple of n_heads, {n_heads}")
     if d_model // n_heads > MAX_HEAD_SIZE:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flash_pipeline.errors import InvalidInput
-from flash_pipeline.model.config import HeadName, ModelConfig
+from flash_pipeline.model.config import HeadName, HeadOptions, ModelConfig
 
 HEAD_GAIN = 0.01
 """Gain of the head's Xavier initialisation.
@@ -209,26 +209,10 @@ class AllocationHead(Head):
 
     def forward(self, h_C: Tensor) -> Tensor:
         """Return weights_S [..., S] for states [..., C]."""
-        wanted_S = super().forward(h_C).tanh()
-        gross = wanted_S.abs().sum(-1, keepdim=True)
-        return wanted_S * (self._options.gross_cap / gross.clamp(min=self._options.gross_cap))
+        return within_gross(super().forward(h_C).tanh(), self._options.gross_cap)
 
     def _loss(self, outputs_S: Tensor, targets_S: Tensor, known_S: Tensor) -> Tensor:
-        earned_S = (outputs_S * targets_S).where(known_S, 0.0)
-        paid_S = self._options.turnover_cost * self._turnover(outputs_S, known_S)
-        net_N = (earned_S - paid_S).sum(-1).flatten()
-        mean, variance, count = _moments(net_N, known_S.any(-1).flatten())
-        if self._options.objective == "mean_variance":
-            return self._options.risk_aversion / 2 * variance - mean
-        return -_sharpe_ratio(mean, variance, count)
-
-    def _turnover(self, weights_S: Tensor, known_S: Tensor) -> Tensor:
-        """Return what each weight [..., S] trades, as a fraction of the capital."""
-        if not self._dense:
-            return (2 * weights_S.abs()).where(known_S, 0.0)
-        change_S = weights_S.diff(dim=-2).abs()
-        both_S = known_S[..., 1:, :] & known_S[..., :-1, :]
-        return F.pad(change_S.where(both_S, 0.0), (0, 0, 1, 0))
+        return allocation_loss(outputs_S, targets_S, known_S, self._options, dense=self._dense)
 
 
 HEADS: dict[HeadName, type[Head]] = {
@@ -238,6 +222,46 @@ HEADS: dict[HeadName, type[Head]] = {
     "quantile": QuantileHead,
 }
 """Head of each name in `ModelConfig.head`; called with the `ModelConfig`."""
+
+
+def within_gross(weights_S: Tensor, gross_cap: float) -> Tensor:
+    """Return weights [..., S] scaled down as a whole where their sizes add up beyond a cap."""
+    gross = weights_S.abs().sum(-1, keepdim=True)
+    return weights_S * (gross_cap / gross.clamp(min=gross_cap))
+
+
+def allocation_loss(
+    weights_S: Tensor, returns_S: Tensor, known_S: Tensor, options: HeadOptions, *, dense: bool
+) -> Tensor:
+    """Return the loss of weights by what they earn, net of costs: see `AllocationHead`.
+
+    Parameters
+    ----------
+    weights_S : Tensor
+        [..., S]; the axis before S is time where `dense`.
+    returns_S, known_S : Tensor
+        Simple returns, 0 where not known, and where they are known.
+    options : HeadOptions
+        Objective, risk aversion and cost of turnover.
+    dense : bool
+        Whether turnover is the change from the moment before.
+    """
+    earned_S = (weights_S * returns_S).where(known_S, 0.0)
+    paid_S = options.turnover_cost * _turnover(weights_S, known_S, dense=dense)
+    net_N = (earned_S - paid_S).sum(-1).flatten()
+    mean, variance, count = _moments(net_N, known_S.any(-1).flatten())
+    if options.objective == "mean_variance":
+        return options.risk_aversion / 2 * variance - mean
+    return -_sharpe_ratio(mean, variance, count)
+
+
+def _turnover(weights_S: Tensor, known_S: Tensor, *, dense: bool) -> Tensor:
+    """Return what each weight [..., S] trades, as a fraction of the capital."""
+    if not dense:
+        return (2 * weights_S.abs()).where(known_S, 0.0)
+    change_S = weights_S.diff(dim=-2).abs()
+    both_S = known_S[..., 1:, :] & known_S[..., :-1, :]
+    return F.pad(change_S.where(both_S, 0.0), (0, 0, 1, 0))
 
 
 def _mean_over_known(losses_S: Tensor, known_S: Tensor) -> Tensor:

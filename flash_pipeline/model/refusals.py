@@ -14,6 +14,7 @@ from torch import Tensor
 from flash_pipeline.model.config import MAX_HEAD_SIZE, SpanName
 from flash_pipeline.model.kernels.flash import flash_attn_package
 from flash_pipeline.model.kernels.flash_4 import flash_attn_4_package
+from flash_pipeline.model.kernels.packed import varlen_attention
 
 BackendName = Literal[
     "flash_attn",
@@ -36,6 +37,7 @@ HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 _AMPERE, _HOPPER, _BLACKWELL = 8, 9, 10  # major compute capabilities
 _NARROW_HEAD = 128
+_HEADS_4 = (32, 64, 128)  # of 8, 16 and 40 the gradient of the queries is wrong
 _ALIGNMENT = 8
 
 
@@ -50,7 +52,7 @@ class AttentionCall:
     head_size: int
     """Their last dimension."""
     length: int
-    """Bars."""
+    """Bars; the keys where the queries are fewer, the longest sequence of a pack."""
     has_mask: bool = False
     """Whether a key mask is given."""
     causal: bool = False
@@ -61,6 +63,8 @@ class AttentionCall:
     """Whether attention weights are dropped."""
     deterministic: bool = False
     """Whether gradients must have the same bits each time."""
+    packed: bool = False
+    """Whether sequences of varying length lie end to end (`model.packed.attend_packed`)."""
 
     @property
     def span(self) -> SpanName:
@@ -108,6 +112,11 @@ def _flash_attn(call: AttentionCall) -> str | None:
 
 
 def _flash_attn_4(call: AttentionCall) -> str | None:
+    if call.head_size not in _HEADS_4:
+        return (
+            f"the head size is {call.head_size}: expected one of {_HEADS_4}, in others its "
+            "gradients are wrong or untried"
+        )
     return (
         _extras(call, mask=True, dropout=True)
         or _half_precision(call, _HOPPER, _NARROW_HEAD, newest=_BLACKWELL)
@@ -116,6 +125,8 @@ def _flash_attn_4(call: AttentionCall) -> str | None:
 
 
 def _cudnn(call: AttentionCall) -> str | None:
+    if call.packed:
+        return "it takes no sequence of one token, and a pack may have some"
     return (
         _extras(call, mask=True, dropout=True, window=True)
         or ("it is not deterministic" if call.deterministic else None)
@@ -125,7 +136,11 @@ def _cudnn(call: AttentionCall) -> str | None:
 
 
 def _sdpa_flash(call: AttentionCall) -> str | None:
-    return _extras(call, mask=True, window=True) or _half_precision(call, _AMPERE, MAX_HEAD_SIZE)
+    return (
+        _extras(call, mask=True, window=True, packed_dropout=True)
+        or _half_precision(call, _AMPERE, MAX_HEAD_SIZE)
+        or (_import_refusal(varlen_attention) if call.packed else None)
+    )
 
 
 def _sdpa_efficient(call: AttentionCall) -> str | None:
@@ -144,6 +159,8 @@ def _flex(call: AttentionCall) -> str | None:
         return f"the device is {call.device}: expected a CUDA device"
     if call.head_size & (call.head_size - 1) or not 16 <= call.head_size <= MAX_HEAD_SIZE:
         return f"the head size is {call.head_size}: expected a power of 2 from 16 to 256"
+    if call.packed:
+        return "it is compiled for each length, and packed sequences have many"
     return _extras(call, dropout=True) or compiler_refusal()
 
 
@@ -152,7 +169,12 @@ def _tiled(call: AttentionCall) -> str | None:
 
 
 def _extras(
-    call: AttentionCall, *, mask: bool = False, dropout: bool = False, window: bool = False
+    call: AttentionCall,
+    *,
+    mask: bool = False,
+    dropout: bool = False,
+    window: bool = False,
+    packed_dropout: bool = False,
 ) -> str | None:
     """Return the first of the arguments named that the call has."""
     if mask and call.has_mask:
@@ -161,6 +183,8 @@ def _extras(
         return "it has no dropout"
     if window and call.window is not None:
         return "it has no sliding window"
+    if packed_dropout and call.packed and call.dropout:
+        return "it has no dropout over packed sequences"
     return None
 
 

@@ -34,10 +34,23 @@ def rotation(n_bars: int, head_size: int, device: torch.device) -> Tensor:
     -----
     Su et al. 2021, "RoFormer", section 3.2.2, equation 15.
     """
-    pairs_R = torch.arange(0, head_size, 2, device=device, dtype=torch.float32)
-    frequency_R = ROTARY_BASE ** (-pairs_R / head_size)
     bars_T = torch.arange(n_bars, device=device, dtype=torch.float32)
-    angle_TR = bars_T[:, None] * frequency_R
+    return rotation_at(bars_T, head_size)
+
+
+def rotation_at(position_T: Tensor, head_size: int) -> Tensor:
+    """Return the cosines and sines turn_2TR of tokens at given positions, several at one or none.
+
+    Parameters
+    ----------
+    position_T : Tensor
+        Time of each token in any unit, equal for tokens of one moment.
+    head_size : int
+        An even number.
+    """
+    pairs_R = torch.arange(0, head_size, 2, device=position_T.device, dtype=torch.float32)
+    frequency_R = ROTARY_BASE ** (-pairs_R / head_size)
+    angle_TR = position_T.to(torch.float32)[:, None] * frequency_R
     return torch.stack([angle_TR.cos(), angle_TR.sin()])
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from flash_pipeline.errors import InvalidConfig, InvalidInput
 from flash_pipeline.model.footprint import fitting_chunk
-from flash_pipeline.model.trader import FlashAttentionTrader, evaluating, needed_mask
+from flash_pipeline.model.sequence import evaluating
+from flash_pipeline.model.trader import FlashAttentionTrader, needed_mask
 
 CHUNK = 65_536
 """Bars whose outputs one pass gives, unless told otherwise."""

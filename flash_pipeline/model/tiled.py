@@ -46,8 +46,9 @@ def tiled_attention(
     Parameters
     ----------
     q_BTHD, k_BTHD, v_BTHD : Tensor
-        Queries, keys and values of one shape and dtype, finite even where masked. Computed in
-        float64 if they are, else in float32.
+        Queries, keys and values of one shape and dtype, finite even where masked; without
+        `causal` and a mask the number of queries may be another. Computed in float64 if they
+        are, else in float32.
     key_mask_BT : Tensor of bool, optional
         False where a token is absent: no query sees it, and its own output is zero.
     causal : bool
@@ -82,7 +83,9 @@ def tiled_attention(
         )
     if tile < 1:
         raise InvalidInput(f"tile is {tile}: expected at least 1 bar")
-    tiles = _Tiles(q_BTHD.shape[1], tile, causal, window, key_mask_BT, q_BTHD.device)
+    tiles = _Tiles(
+        q_BTHD.shape[1], k_BTHD.shape[1], tile, causal, window, key_mask_BT, q_BTHD.device
+    )
     q_BHTD, k_BHTD, v_BHTD = (x.transpose(1, 2) for x in (q_BTHD, k_BTHD, v_BTHD))
     o_BHTD: Tensor = _TiledAttention.apply(q_BHTD, k_BHTD, v_BHTD, tiles)  # type: ignore[no-untyped-call]
     return o_BHTD.transpose(1, 2)
@@ -92,24 +95,35 @@ def tiled_attention(
 class _Tiles:
     """How the bars are cut into tiles, and who sees whom."""
 
-    n_bars: int
+    n_queries: int
+    n_keys: int
     size: int
     causal: bool
     window: int | None
     key_mask_BT: Tensor | None
     device: torch.device
 
-    def __iter__(self) -> Iterator[slice]:
-        for start in range(0, self.n_bars, self.size):
-            yield slice(start, min(start + self.size, self.n_bars))
+    @property
+    def of_queries(self) -> Iterator[slice]:
+        """Yield the query tiles."""
+        return self._cut(self.n_queries)
+
+    @property
+    def of_keys(self) -> Iterator[slice]:
+        """Yield the key tiles."""
+        return self._cut(self.n_keys)
+
+    def _cut(self, n_bars: int) -> Iterator[slice]:
+        for start in range(0, n_bars, self.size):
+            yield slice(start, min(start + self.size, n_bars))
 
     def seen_by(self, queries: slice) -> list[slice]:
         """Return the key tiles of which some query of a tile may see a key."""
-        return [keys for keys in self if self._meet(queries, keys)]
+        return [keys for keys in self.of_keys if self._meet(queries, keys)]
 
     def that_see(self, keys: slice) -> list[slice]:
         """Return the query tiles of which some query may see a key of a tile."""
-        return [queries for queries in self if self._meet(queries, keys)]
+        return [queries for queries in self.of_queries if self._meet(queries, keys)]
 
     def visible(self, queries: slice, keys: slice) -> Tensor | None:
         """Return which keys each query sees, broadcastable to BHQK; None where it sees all."""
@@ -152,7 +166,7 @@ class _TiledAttention(torch.autograd.Function):
         o_BHTD = torch.empty_like(q_BHTD)
         lse_BHT1 = q_BHTD.new_empty((*q_BHTD.shape[:3], 1), dtype=_wide(q_BHTD))
         with torch.autocast(q_BHTD.device.type, enabled=False):
-            for queries in tiles:
+            for queries in tiles.of_queries:
                 o_BHQD, lse_BHT1[:, :, queries] = _online_softmax(
                     q_BHTD, k_BHTD, v_BHTD, queries, tiles
                 )
@@ -221,7 +235,7 @@ def _gradients(
     wide, scale = lse_BHT1.dtype, 1 / math.sqrt(q_BHTD.shape[-1])
     dots_BHT1 = (do_BHTD.to(wide) * o_BHTD.to(wide)).sum(-1, keepdim=True)
     dq_BHTD, dk_BHTD, dv_BHTD = (torch.zeros_like(x, dtype=wide) for x in (q_BHTD, k_BHTD, v_BHTD))
-    for keys in tiles:
+    for keys in tiles.of_keys:
         k_BHKD, v_BHKD = k_BHTD[:, :, keys].to(wide), v_BHTD[:, :, keys].to(wide)
         for queries in tiles.that_see(keys):
             q_BHQD, do_BHQD = q_BHTD[:, :, queries].to(wide), do_BHTD[:, :, queries].to(wide)

@@ -8,9 +8,6 @@ filled on the left, since the kernels that take a mask want an aligned one. With
 is padded, or the padding itself would need a mask, and the fastest kernels take none.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,11 +15,12 @@ from torch.utils.checkpoint import checkpoint
 
 from flash_pipeline.errors import InvalidInput
 from flash_pipeline.model.attention import BackendChoice, choose_backend
-from flash_pipeline.model.blocks import Block, Context, SelfAttention
+from flash_pipeline.model.blocks import Block, Context, draw_weights
 from flash_pipeline.model.config import AttentionName, ModelConfig
 from flash_pipeline.model.heads import HEAD_GAIN, HEADS, Head
 from flash_pipeline.model.refusals import AttentionCall
 from flash_pipeline.model.rotary import rotation
+from flash_pipeline.model.sequence import SequenceModel, evaluating
 
 LENGTH_MULTIPLE = 64
 """Masked lengths are padded to a multiple of this under the full span: aligned masks."""
@@ -31,7 +29,7 @@ POSITION_STD = 0.02
 """Standard deviation of the initial positions."""
 
 
-class FlashAttentionTrader(nn.Module):
+class FlashAttentionTrader(SequenceModel):
     """A pre-norm transformer that reads a window of bars.
 
     With the full span every bar sees the whole window, which ends at the bar where the prediction
@@ -48,12 +46,6 @@ class FlashAttentionTrader(nn.Module):
     config : ModelConfig
         Architecture.
 
-    Attributes
-    ----------
-    recompute : bool
-        Whether the blocks' activations are computed again in the backward pass instead of kept
-        (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"). Off by default.
-
     Examples
     --------
     >>> model = FlashAttentionTrader(ModelConfig(2, 3, d_model=8, n_heads=2, n_layers=1, d_ff=16))
@@ -63,15 +55,13 @@ class FlashAttentionTrader(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
-        self.recompute = False
+        self.config: ModelConfig = config
         self.project = nn.Linear(config.input_dim, config.d_model)
         learned = config.max_seq_len if config.positions == "learned" else 0
         self.positions = nn.Parameter(torch.empty(learned, config.d_model)) if learned else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.d_model)
         self.head: Head = HEADS[config.head](config)
-        self._choice: BackendChoice | None = None
         self._initialise()
 
     def forward(self, x_BTI: Tensor, valid_BT: Tensor | None = None) -> Tensor:
@@ -169,20 +159,11 @@ class FlashAttentionTrader(nn.Module):
         return self.head.loss(outputs_BS, targets_BS)
 
     @property
-    def n_parameters(self) -> int:
-        """Number of trainable values."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
-    @property
     def attention_choice(self) -> BackendChoice:
         """Attention of the last forward pass; before the first, that of a full window here."""
         if self._choice is not None:
             return self._choice
         return self.choose_attention(self.config.max_seq_len, has_mask=False)
-
-    def announce(self, choice: BackendChoice) -> None:
-        """Record the attention that a caller of `run` has chosen."""
-        self._choice = choice
 
     def choose_attention(self, length: int, has_mask: bool) -> BackendChoice:
         """Return the attention for the device, dtype and mode of the moment, autocast included.
@@ -281,25 +262,8 @@ class FlashAttentionTrader(nn.Module):
         """Draw Xavier-uniform weights (Glorot and Bengio 2010), zero biases, a small head."""
         if self.positions is not None:
             nn.init.normal_(self.positions, std=POSITION_STD)
-        fused = {id(m.qkv) for m in self.modules() if isinstance(m, SelfAttention)}
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                # q, k and v share a matrix but are three: the bound depends on the shape.
-                for weight in module.weight.chunk(3 if id(module) in fused else 1):
-                    nn.init.xavier_uniform_(weight)
-                nn.init.zeros_(module.bias)
+        draw_weights(self)
         nn.init.xavier_uniform_(self.head.linear.weight, gain=HEAD_GAIN)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off inside the block, and restore the training mode after it."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 def last_valid(mask_BT: Tensor) -> Tensor:

@@ -15,11 +15,11 @@ from torch import Tensor
 from flash_pipeline.errors import InvalidInput
 from flash_pipeline.model.attention import BackendChoice
 from flash_pipeline.model.refusals import compiler_refusal
-from flash_pipeline.model.trader import FlashAttentionTrader
+from flash_pipeline.model.sequence import SequenceModel
 from flash_pipeline.training.ema import WeightAverage
 from flash_pipeline.training.recipes import TrainConfig
+from flash_pipeline.training.source import BatchSource
 from flash_pipeline.training.step import EagerStep, Loss, step_attention, window_loss
-from flash_pipeline.windows.dataset import WindowBatches
 
 _WARM_UP = 3
 """Passes before the capture: kernels are compiled, libraries choose theirs and make handles."""
@@ -42,8 +42,8 @@ class CapturedStep:
 
     def __init__(
         self,
-        model: FlashAttentionTrader,
-        batches: WindowBatches,
+        model: SequenceModel,
+        batches: BatchSource,
         optimizer: torch.optim.Optimizer,
         config: TrainConfig,
         average: WeightAverage | None = None,
@@ -93,7 +93,7 @@ class CapturedStep:
             self._results = (loss, self._eager.move())
 
 
-def compiled_loss(model: FlashAttentionTrader, backend: BackendChoice) -> Loss:
+def compiled_loss(model: SequenceModel, backend: BackendChoice) -> Loss:
     """Return the model's loss with its attention chosen, compiled for one shape."""
     compiled: Loss = torch.compile(window_loss(model, backend), dynamic=False)
 
@@ -106,7 +106,7 @@ def compiled_loss(model: FlashAttentionTrader, backend: BackendChoice) -> Loss:
     return loss
 
 
-def capture_refusal(model: FlashAttentionTrader, batches: WindowBatches) -> str | None:
+def capture_refusal(model: SequenceModel, batches: BatchSource) -> str | None:
     """Return why a step on these batches cannot be captured; None where it can.
 
     Captured is what lies on the GPU, has no masked bar (packing rows under a mask makes shapes
@@ -122,7 +122,8 @@ def capture_refusal(model: FlashAttentionTrader, batches: WindowBatches) -> str 
     if not batches.resident:
         return "the panel does not fit the GPU"
     if batches.has_gaps:
-        return "some bar lacks every symbol, so that windows are masked"
+        lacking = "bar lacks every symbol" if model.tokens_per_bar == 1 else "token is absent"
+        return f"some {lacking}, so that windows are masked"
     name = step_attention(model, batches).name
     if name not in _OPAQUE:
         return f"the attention is {name}: expected one of {', '.join(sorted(_OPAQUE))}"

@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from flash_pipeline.errors import TrainingDiverged
+from flash_pipeline.model.sequence import SequenceModel
 from flash_pipeline.model.trader import FlashAttentionTrader
 from flash_pipeline.training.checkpoint import Checkpoint
 from flash_pipeline.training.ema import WeightAverage
@@ -24,9 +25,9 @@ from flash_pipeline.training.passes import outputs_of
 from flash_pipeline.training.recipes import TrainConfig
 from flash_pipeline.training.runtime import determinism
 from flash_pipeline.training.scaler import Floats
+from flash_pipeline.training.source import BatchSource
 from flash_pipeline.training.state import Epoch, TrainState
 from flash_pipeline.training.step import make_step
-from flash_pipeline.windows.dataset import WindowBatches
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Fitted:
 
 
 def fit(
-    model: FlashAttentionTrader,
-    batches: WindowBatches,
+    model: SequenceModel,
+    batches: BatchSource,
     train_N: npt.NDArray[np.int64],
     validation_N: npt.NDArray[np.int64],
     config: TrainConfig,
@@ -109,9 +110,7 @@ def fit(
     return Fitted(tuple(history), str(training.step.attention), training.step.form)
 
 
-def evaluate(
-    model: FlashAttentionTrader, batches: WindowBatches, index_N: npt.NDArray[np.int64]
-) -> float:
+def evaluate(model: SequenceModel, batches: BatchSource, index_N: npt.NDArray[np.int64]) -> float:
     """Return the loss over windows, all at once, in the units of the head's loss, dropout off.
 
     Under dense supervision too, a window has one prediction: that of its last valid bar.
@@ -128,7 +127,7 @@ def evaluate(
 
 
 def predict(
-    model: FlashAttentionTrader, batches: WindowBatches, index_N: npt.NDArray[np.int64]
+    model: FlashAttentionTrader, batches: BatchSource, index_N: npt.NDArray[np.int64]
 ) -> Floats:
     """Return the head's predictions [N, S] on scaled labels for windows of the frame.
 
@@ -153,8 +152,8 @@ class _Training:
 
     def __init__(
         self,
-        model: FlashAttentionTrader,
-        batches: WindowBatches,
+        model: SequenceModel,
+        batches: BatchSource,
         train_N: npt.NDArray[np.int64],
         config: TrainConfig,
         epochs: int,

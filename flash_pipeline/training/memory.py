@@ -9,16 +9,14 @@ from contextlib import contextmanager
 import torch
 
 from flash_pipeline.errors import OutOfMemory
-from flash_pipeline.model.config import ModelConfig
-from flash_pipeline.model.trader import FlashAttentionTrader
+from flash_pipeline.model.sequence import SequenceConfig, SequenceModel
 from flash_pipeline.training.recipes import TrainConfig
-
 
 _CUDA_IS_FULL = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 """Of a context or a library that found no room: torch raises no OutOfMemoryError then."""
 
 
-def step_bytes(model: ModelConfig, train: TrainConfig, parameters: int, bars: int) -> int:
+def step_bytes(model: SequenceConfig, train: TrainConfig, parameters: int, bars: int) -> int:
     """Estimate the peak memory of a training step under bf16 autocast, in bytes.
 
     Per parameter 16: weight, gradient and two moments in float32; 8 more for the average and its
@@ -37,7 +35,7 @@ def step_bytes(model: ModelConfig, train: TrainConfig, parameters: int, bars: in
     parameters : int
         Of the model.
     bars : int
-        Of a window.
+        Of a window; tokens, where a bar has several.
     """
     c, f = model.d_model, model.d_ff
     per_bar = 22 * c + 7 * f if model.dropout else 20 * c + 4 * f
@@ -51,7 +49,7 @@ def step_bytes(model: ModelConfig, train: TrainConfig, parameters: int, bars: in
 
 
 @contextmanager
-def memory_explained(model: FlashAttentionTrader, train: TrainConfig, bars: int) -> Iterator[None]:
+def memory_explained(model: SequenceModel, train: TrainConfig, bars: int) -> Iterator[None]:
     """Turn torch's error about memory into one that says what was asked for and what helps.
 
     Raises
@@ -63,7 +61,8 @@ def memory_explained(model: FlashAttentionTrader, train: TrainConfig, bars: int)
         yield
     except torch.OutOfMemoryError as error:
         micro_batch = -(-train.batch_size // train.accumulation)
-        need = step_bytes(model.config, train, model.n_parameters, bars) / 2**30
+        tokens = bars * model.tokens_per_bar
+        need = step_bytes(model.config, train, model.n_parameters, tokens) / 2**30
         remedies = [f"accumulation above {train.accumulation}"]
         if model.config.head == "allocation":  # its loss is not the mean over micro-batches
             remedies = [f"batch_size below {train.batch_size}"]
@@ -102,7 +101,7 @@ def gpu_explained(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def pass_explained(config: ModelConfig, windows: int, bars: int) -> Iterator[None]:
+def pass_explained(config: SequenceConfig, windows: int, bars: int) -> Iterator[None]:
     """Turn torch's error about memory in a pass without gradients into one that says what it was.
 
     Parameters

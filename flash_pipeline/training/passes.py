@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from flash_pipeline.model.footprint import fitting_rows
+from flash_pipeline.model.sequence import SequenceModel, evaluating
 from flash_pipeline.model.streaming import CHUNK, stream_windows
-from flash_pipeline.model.trader import FlashAttentionTrader, evaluating
+from flash_pipeline.model.trader import FlashAttentionTrader
 from flash_pipeline.training.bundle import autocast
 from flash_pipeline.training.memory import pass_explained
+from flash_pipeline.training.source import BatchSource
 from flash_pipeline.windows.dataset import WindowBatches
 
 MOST_WINDOWS = 256
@@ -29,26 +31,28 @@ def pass_size(lookback: int) -> int:
     return max(1, min(MOST_WINDOWS, MOST_BARS // lookback))
 
 
-def windows_in_a_pass(model: FlashAttentionTrader, lookback: int, *, masked: bool) -> int:
+def windows_in_a_pass(model: SequenceModel, lookback: int, *, masked: bool) -> int:
     """Return how many windows go through a model at once, by bars and by its attention.
 
     Parameters
     ----------
-    model : FlashAttentionTrader
+    model : SequenceModel
         Its attention is that of an evaluation under `autocast`.
     lookback : int
         Bars of a window.
     masked : bool
         Whether bars are masked.
     """
+    size = pass_size(lookback * model.tokens_per_bar)
+    if not isinstance(model, FlashAttentionTrader):
+        return size
     with evaluating(model), autocast(model.project.weight.device):
         fitting = fitting_rows(model, lookback, masked=masked)
-    size = pass_size(lookback)
     return size if fitting is None else min(size, fitting)
 
 
 def outputs_of(
-    model: FlashAttentionTrader, batches: WindowBatches, index_N: npt.NDArray[np.int64]
+    model: SequenceModel, batches: BatchSource, index_N: npt.NDArray[np.int64]
 ) -> Tensor:
     """Return the outputs [N, S] of windows of a frame, dropout off, on the batches' device.
 
@@ -70,11 +74,11 @@ def outputs_of(
 
 
 def _outputs(
-    model: FlashAttentionTrader, batches: WindowBatches, index_N: npt.NDArray[np.int64]
+    model: SequenceModel, batches: BatchSource, index_N: npt.NDArray[np.int64]
 ) -> Iterator[Tensor]:
-    lookback, reach = batches.lookback, model.config.reach
-    streams = model.config.streams and reach is not None and reach <= lookback
-    if streams and len(index_N) > 1 and (np.diff(index_N) == 1).all():
+    lookback, follows = batches.lookback, len(index_N) > 1 and (np.diff(index_N) == 1).all()
+    if follows and isinstance(batches, WindowBatches) and _streams(model, lookback):
+        assert isinstance(model, FlashAttentionTrader)
         for first in range(int(index_N[0]), int(index_N[-1]) + 1, CHUNK):
             count = min(CHUNK, int(index_N[-1]) + 1 - first)
             with pass_explained(model.config, count, lookback):
@@ -86,3 +90,11 @@ def _outputs(
     with pass_explained(model.config, size, lookback):
         for x_NLI, valid_NL, _ in batches.batches(parts):
             yield model.last_outputs(x_NLI, valid_NL)
+
+
+def _streams(model: SequenceModel, lookback: int) -> bool:
+    """Say whether one pass over many bars gives what a pass per window would."""
+    if not isinstance(model, FlashAttentionTrader):
+        return False
+    reach = model.config.reach
+    return model.config.streams and reach is not None and reach <= lookback

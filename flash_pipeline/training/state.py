@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flash_pipeline.model.trader import FlashAttentionTrader
+from flash_pipeline.model.sequence import SequenceModel
 from flash_pipeline.training.ema import WeightAverage
 from flash_pipeline.training.optimizer import MOMENTS
 
@@ -36,7 +36,7 @@ class TrainState:
 
     Parameters
     ----------
-    model : FlashAttentionTrader
+    model : SequenceModel
         With the weights of the start.
     optimizer : torch.optim.Optimizer
         Of `make_optimizer`.
@@ -50,7 +50,7 @@ class TrainState:
 
     def __init__(
         self,
-        model: FlashAttentionTrader,
+        model: SequenceModel,
         optimizer: torch.optim.Optimizer,
         average: WeightAverage | None,
         steps: int,

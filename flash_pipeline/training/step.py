@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from flash_pipeline.model.attention import BackendChoice
-from flash_pipeline.model.trader import FlashAttentionTrader
+from flash_pipeline.model.sequence import SequenceModel
 from flash_pipeline.training.bundle import autocast
 from flash_pipeline.training.ema import WeightAverage
 from flash_pipeline.training.recipes import TrainConfig
-from flash_pipeline.windows.dataset import WindowBatches
+from flash_pipeline.training.source import BatchSource
 
 Loss = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 """From inputs, mask and labels of a micro-batch to its loss."""
@@ -66,9 +66,9 @@ class EagerStep:
 
     Parameters
     ----------
-    model : FlashAttentionTrader
+    model : SequenceModel
         In training mode when called; its weights are moved in place.
-    batches : WindowBatches
+    batches : BatchSource
         Where the windows come from.
     optimizer : torch.optim.Optimizer
         Its learning rate is set by the caller.
@@ -89,8 +89,8 @@ class EagerStep:
 
     def __init__(
         self,
-        model: FlashAttentionTrader,
-        batches: WindowBatches,
+        model: SequenceModel,
+        batches: BatchSource,
         optimizer: torch.optim.Optimizer,
         config: TrainConfig,
         average: WeightAverage | None = None,
@@ -147,7 +147,7 @@ class EagerStep:
         return norm.detach()
 
 
-def step_attention(model: FlashAttentionTrader, batches: WindowBatches) -> BackendChoice:
+def step_attention(model: SequenceModel, batches: BatchSource) -> BackendChoice:
     """Choose the attention of all training steps, and record it with the model.
 
     One choice holds for all: the windows have one length, and come with a mask or without one.
@@ -161,7 +161,7 @@ def step_attention(model: FlashAttentionTrader, batches: WindowBatches) -> Backe
     return choice
 
 
-def window_loss(model: FlashAttentionTrader, backend: BackendChoice) -> Loss:
+def window_loss(model: SequenceModel, backend: BackendChoice) -> Loss:
     """Return the function from a micro-batch to its loss, under autocast on a GPU.
 
     Nothing is checked or chosen in the call, and nothing waits for the GPU, so that it can be
@@ -169,12 +169,12 @@ def window_loss(model: FlashAttentionTrader, backend: BackendChoice) -> Loss:
 
     Parameters
     ----------
-    model : FlashAttentionTrader
+    model : SequenceModel
         The model.
     backend : BackendChoice
         Of `step_attention`.
     """
-    device = model.project.weight.device
+    device = next(model.parameters()).device
     dense = model.config.supervision == "dense"
 
     def loss(x_MLI: Tensor, valid_ML: Tensor | None, y_MS: Tensor) -> Tensor:
@@ -186,8 +186,8 @@ def window_loss(model: FlashAttentionTrader, backend: BackendChoice) -> Loss:
 
 
 def make_step(
-    model: FlashAttentionTrader,
-    batches: WindowBatches,
+    model: SequenceModel,
+    batches: BatchSource,
     optimizer: torch.optim.Optimizer,
     config: TrainConfig,
     average: WeightAverage | None = None,
@@ -218,7 +218,7 @@ def make_step(
 
 
 def _eager_because(
-    model: FlashAttentionTrader, batches: WindowBatches, config: TrainConfig, steps: int | None
+    model: SequenceModel, batches: BatchSource, config: TrainConfig, steps: int | None
 ) -> str | None:
     """Return why steps are not captured, None where they are."""
     from flash_pipeline.training.captured import capture_refusal

@@ -3,7 +3,16 @@ import itertools
 import pytest
 import torch
 
-from benchmarks.gpu import chapter, feasibility, goals, growth, kernels, recompute, throughput
+from benchmarks.gpu import (
+    chapter,
+    feasibility,
+    goals,
+    growth,
+    kernels,
+    recompute,
+    sequences,
+    throughput,
+)
 from benchmarks.gpu.bench import OUT_OF_MEMORY, Bench, Measured
 from benchmarks.gpu.works import synthetic_panel
 from flash_pipeline.model.attention import BackendChoice
@@ -34,7 +43,9 @@ def pretended_gpu(monkeypatch):
     return PretendedGpu()
 
 
-@pytest.fixture(params=[chapter, feasibility, goals, growth, kernels, recompute, throughput])
+@pytest.fixture(
+    params=[chapter, feasibility, goals, growth, kernels, recompute, sequences, throughput]
+)
 def gpu_part(request):
     return request.param.PART
 

@@ -163,3 +163,18 @@ def test_a_page_of_another_shape_is_an_error_of_the_tree(scripted, envelope, pag
     client, _ = scripted(envelope(page))
     with pytest.raises(ExchangeError, match="result"):
         client.instruments()
+
+
+def test_all_that_ever_traded_is_listed_by_status(scripted, envelope):
+    by_status = {
+        None: ["BTCUSDT", "ETHUSDT"],
+        "Delivering": ["ENDUSDT"],
+        "Closed": ["OLDUSDT", "ETHUSDT"],
+    }
+
+    def answer(call):
+        rows = [{"symbol": name} for name in by_status[call.query.get("status")]]
+        return envelope({"list": rows, "nextPageCursor": ""})
+
+    client, _ = scripted(answer)
+    assert _names(client.ever_listed()) == ["BTCUSDT", "ETHUSDT", "ENDUSDT", "OLDUSDT"]

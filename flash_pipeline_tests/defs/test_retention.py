@@ -359,9 +359,7 @@ def test_a_clock_far_from_the_newest_candles_removes_nothing(instance, days_ago)
 
 
 def test_without_candles_the_newest_refresh_tells_of_the_clock(instance, monkeypatch):
-    instance.create_run_for_job(
-        defs.resolve_job_def("refresh"), status=dg.DagsterRunStatus.FAILURE
-    )
+    instance.create_run_for_job(defs.resolve_job_def("refresh"), status=dg.DagsterRunStatus.FAILURE)
     module.prune(settings(), instance, RetentionConfig())
     monkeypatch.setattr(module.time, "time", lambda now=time.time(): now + YEAR_S)
     with pytest.raises(MachineError, match="the newest run is of 20"):

@@ -85,7 +85,7 @@ def test_an_address_that_is_not_ours_is_refused(address, message):
 
 def test_a_fault_of_the_exchange_is_a_system_error_envelope():
     class BrokenMarket(SimulatedMarket):
-        def last_price(self, *_):
+        def order_flow(self, *_):
             raise RuntimeError("broken")
 
     path = "/v5/market/orderbook?category=linear&symbol=BTCUSDT"

@@ -115,7 +115,7 @@ def hold_against_plain(backend, shape, dtype, mask_BT, **span):
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("span", SPANS)
-@pytest.mark.parametrize("head_size", [32, 64, 128])
+@pytest.mark.parametrize("head_size", [16, 32, 64, 128])
 @pytest.mark.parametrize("n_bars", [128, 500, 2048])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_outputs_and_gradients_are_as_close_to_exact_as_plain_bfloat16(

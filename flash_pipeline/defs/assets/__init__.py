@@ -12,6 +12,8 @@ from flash_pipeline.defs.assets import (
     live,
     market_data,
     model,
+    order_book,
+    portfolio,
     reference,
     walk_forward,
 )
@@ -35,12 +37,19 @@ _WRITTEN: Sequence[dg.AssetsDefinition] = [
     walk_forward.walk_forward_plan,
     walk_forward.walk_forward_folds,
     walk_forward.walk_forward,
+    order_book.order_book_snapshots,
+    order_book.order_book_model,
+    order_book.order_book_report,
+    portfolio.market_candles,
+    portfolio.market_panel,
+    portfolio.portfolio_model,
+    portfolio.portfolio_report,
 ]
 
 ASSETS: Sequence[dg.AssetsDefinition] = list(dg.map_asset_specs(with_card, _WRITTEN))
 """Every asset of the project, with what the UI shows of it before it is materialized."""
 
-ON_REQUEST = (walk_forward.GROUP, audits.GROUP)
+ON_REQUEST = (walk_forward.GROUP, audits.GROUP, order_book.GROUP, portfolio.GROUP)
 """Groups that are materialized when someone asks for them."""
 
 HOURLY: Sequence[dg.AssetKey] = [

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from flash_pipeline.defs.assets import order_book, portfolio
 from flash_pipeline.defs.checks import evaluation, freshness, market
 
 CHECKS: Sequence[dg.AssetChecksDefinition] = [
@@ -21,5 +22,7 @@ CHECKS: Sequence[dg.AssetChecksDefinition] = [
     freshness.forecasts_are_fresh,
     evaluation.live_forecasts_keep_the_backtests_promise,
     evaluation.features_have_not_drifted,
+    *order_book.CHECKS,
+    *portfolio.CHECKS,
 ]
 """Every check of the project."""

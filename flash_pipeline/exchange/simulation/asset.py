@@ -37,6 +37,10 @@ class AssetSpec:
     """Yearly standard deviation of what the market does not explain."""
     daily_turnover: float
     """Typical value traded in a day, quote coin."""
+    sector: str = ""
+    """Name of the sector whose factor it shares; empty for none."""
+    sector_beta: float = 0.0
+    """Log return per log return of the sector."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class AssetHours:
 
 
 class Asset:
-    """A seeded asset: beta times the market factor, and a factor of its own.
+    """A seeded asset: beta times the market factor, a share of its sector's, and one of its own.
 
     The drift of the log price is minus half the variance, so that the expected simple return is
     zero at the anchor. A pull towards the anchor with a half-life of three years keeps ten years
@@ -70,18 +74,25 @@ class Asset:
         What to simulate.
     market : Factor
         The factor that all assets share.
+    sector : Factor or None
+        That of its sector; None for an asset of no sector.
     """
 
-    def __init__(self, seed: int, spec: AssetSpec, market: Factor) -> None:
+    def __init__(
+        self, seed: int, spec: AssetSpec, market: Factor, sector: Factor | None = None
+    ) -> None:
         self.spec = spec
         self.market = market
         self._seed = seed
+        self._shared = [(spec.beta, market)]
+        if sector is not None:
+            self._shared.append((spec.sector_beta, sector))
         first_chunk = chunk_at(spec.instrument.launch_ms)
         # Minutes of the own factor are read once, when the candles are made.
         self.own = Factor(
             seed, self.symbol, spec.volatility, first_chunk, kept=_KEPT_CHUNKS, kept_bridges=0
         )
-        self._typical = spec.beta**2 * market.hourly_variance + self.own.hourly_variance
+        self._typical = self.hourly_variance
         initial = (float(np.log(spec.anchor)), 0.0)
         self.hours = Chain(first_chunk, initial, self._extend, _KEPT_CHUNKS)
 
@@ -90,13 +101,25 @@ class Asset:
         """The instrument's symbol."""
         return self.spec.instrument.symbol
 
+    @property
+    def hourly_variance(self) -> float:
+        """Typical variance of an hour's log return."""
+        shared = sum(beta**2 * factor.hourly_variance for beta, factor in self._shared)
+        return shared + self.own.hourly_variance
+
+    def bridge(self, chunk: int) -> Floats:
+        """Return the bridges inside a chunk's hours, [hours, 60]: see `Factor.bridge`."""
+        shared = sum(beta * factor.bridge(chunk) for beta, factor in self._shared)
+        return np.asarray(shared + self.own.bridge(chunk))
+
     def _extend(
         self, chunk: int, state: tuple[float, float]
     ) -> tuple[AssetHours, tuple[float, float]]:
         log_price, log_volume = state
-        market, own = self.market.hours[chunk], self.own.hours[chunk]
-        variance = self.spec.beta**2 * market.variance + own.variance
-        moves = self.spec.beta * market.returns + own.returns - variance / 2
+        shared = [(beta, factor.hours[chunk]) for beta, factor in self._shared]
+        own = self.own.hours[chunk]
+        variance = sum(beta**2 * hours.variance for beta, hours in shared) + own.variance
+        moves = sum(beta * hours.returns for beta, hours in shared) + own.returns - variance / 2
         anchor = float(np.log(self.spec.anchor))
         ahead = anchor + autoregress(moves, 1 - _PULL, log_price - anchor)
         activity = self._activity(chunk, log_volume)

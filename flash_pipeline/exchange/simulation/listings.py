@@ -13,6 +13,9 @@ from flash_pipeline.market import parse_instant
 MARKET_VOLATILITY = 0.45
 """Yearly standard deviation of the market factor's log returns."""
 
+SECTOR_VOLATILITY = 0.35
+"""Yearly standard deviation of a sector factor's log returns."""
+
 
 def _spec(
     symbol: str,

@@ -12,8 +12,13 @@ from flash_pipeline.exchange.simulation.asset import Asset, AssetSpec
 from flash_pipeline.exchange.simulation.chunks import chunk_at
 from flash_pipeline.exchange.simulation.factor import Factor
 from flash_pipeline.exchange.simulation.funding import funding_rate
-from flash_pipeline.exchange.simulation.listings import LISTINGS, MARKET_VOLATILITY
+from flash_pipeline.exchange.simulation.listings import (
+    LISTINGS,
+    MARKET_VOLATILITY,
+    SECTOR_VOLATILITY,
+)
 from flash_pipeline.exchange.simulation.minutes import minute_candles
+from flash_pipeline.exchange.simulation.order_flow import OrderFlow
 from flash_pipeline.exchange.source import CandleRequest, FundingRate, listed_instrument
 from flash_pipeline.market import Interval
 from flash_pipeline.market.interval import MINUTE_MS
@@ -23,6 +28,8 @@ DEFAULT_SEED = 20200325
 
 _CACHED_FROM = Interval.MIN_15
 """Candles from this length on are cached by chunk; finer ones would take much memory."""
+
+_KEPT_FLOWS = 16  # order books: up to 30 MB each, those asked for last
 
 
 class SimulatedMarket:
@@ -58,9 +65,12 @@ class SimulatedMarket:
         self._specs = {spec.instrument.symbol: spec for spec in listings}
         self._instruments = {name: self._specs[name].instrument for name in sorted(self._specs)}
         self._market = Factor(seed, "market", MARKET_VOLATILITY)
+        sectors = sorted({spec.sector for spec in listings} - {""})
+        self._sectors = {s: Factor(seed, f"sector {s}", SECTOR_VOLATILITY) for s in sectors}
         self._asset = lru_cache(maxsize=None)(self._make_asset)
         self._minutes = lru_cache(maxsize=8)(self._make_minutes)
         self._coarse = lru_cache(maxsize=256)(self._make_coarse)
+        self._flow = lru_cache(maxsize=_KEPT_FLOWS)(self._make_flow)
 
     @property
     def description(self) -> str:
@@ -128,6 +138,16 @@ class SimulatedMarket:
         candles = self.candles(CandleRequest(symbol, Interval.MIN_1, at, at, 1), now)
         return float(candles.close[-1]) if len(candles) else None
 
+    def order_flow(self, symbol: str) -> OrderFlow:
+        """Return the order book of a symbol.
+
+        Raises
+        ------
+        InvalidSymbol
+            If the symbol is not simulated.
+        """
+        return self._flow(listed_instrument(self, symbol).symbol)
+
     def _chunk(self, symbol: str, chunk: int, interval: Interval) -> Candles:
         if interval.minutes >= _CACHED_FROM.minutes:
             return self._coarse(symbol, chunk, interval)
@@ -143,7 +163,11 @@ class SimulatedMarket:
         return join_candles([minutes[:-1], opened]).aggregate(interval)
 
     def _make_asset(self, symbol: str) -> Asset:
-        return Asset(self.seed, self._specs[symbol], self._market)
+        spec = self._specs[symbol]
+        return Asset(self.seed, spec, self._market, self._sectors.get(spec.sector))
+
+    def _make_flow(self, symbol: str) -> OrderFlow:
+        return OrderFlow(self._asset(symbol), self.seed)
 
     def _make_minutes(self, symbol: str, chunk: int) -> Candles:
         return minute_candles(self._asset(symbol), self.seed, chunk)

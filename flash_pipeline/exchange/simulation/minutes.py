@@ -28,7 +28,7 @@ def minute_candles(asset: Asset, seed: int, chunk: int) -> Candles:
     """
     instrument = asset.spec.instrument
     random = random_stream(seed, asset.symbol, "candles", chunk)
-    path = _log_path(asset, chunk)
+    path = log_path(asset, chunk)
     sigma = np.sqrt(np.repeat(asset.hours[chunk].variance, 60) / 60)
     tick = float(instrument.tick_size)
     closes = _in_ticks(path, tick)
@@ -51,10 +51,10 @@ def minute_candles(asset: Asset, seed: int, chunk: int) -> Candles:
     return _blank_before(candles, instrument.launch_ms)
 
 
-def _log_path(asset: Asset, chunk: int) -> Floats:
+def log_path(asset: Asset, chunk: int) -> Floats:
     """Return the log price at the chunk's start and at the end of each minute, [minutes + 1]."""
     log_price = asset.hours[chunk].log_price
-    path = asset.spec.beta * asset.market.bridge(chunk) + asset.own.bridge(chunk)
+    path = asset.bridge(chunk)
     path += log_price[:-1, None] + np.diff(log_price)[:, None] * _ELAPSED
     return np.concatenate([log_price[:1], path.ravel()])
 

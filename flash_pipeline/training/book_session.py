@@ -1,0 +1,259 @@
+"""One session on order books: every model on the same windows, and a registered challenger.
+
+    books ──► windows, split by day ──► joint (per seed), axial ──► the best joint is registered
+                                   └──► imbalance, order flow         and all held-out forecasts
+                                                                      go into `BookResults`
+
+Shape letters: N windows, H horizons, K movements.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from flash_pipeline.errors import BundleMismatch, DataError
+from flash_pipeline.model.grid_config import OrderBookConfig
+from flash_pipeline.model.order_book import OrderBookModel
+from flash_pipeline.order_book import BookSeries
+from flash_pipeline.order_book.dataset import BookWindows
+from flash_pipeline.order_book.features import FEATURES, BookScale
+from flash_pipeline.order_book.prepared import PreparedBook
+from flash_pipeline.settings import Settings
+from flash_pipeline.training.book_models import (
+    fit_regressions,
+    forecasts_of,
+    gather_attention,
+    prepare_for,
+    train_best,
+    train_one,
+)
+from flash_pipeline.training.book_recipes import VARIANTS, BookRecipe
+from flash_pipeline.training.book_results import BookResults, results_folder
+from flash_pipeline.training.bundle import default_device
+from flash_pipeline.training.figures import loss_curve
+from flash_pipeline.training.grid_bundle import GridBundle
+from flash_pipeline.training.runtime import fitting_threads
+from flash_pipeline.training.state import Epoch
+from flash_pipeline.training.tracking.sequences import (
+    FINGERPRINT_TAG,
+    ORDER_BOOK_MODEL,
+    RegisteredSequence,
+    find_sequence,
+    load_sequence_bundle,
+    point_sequence,
+    register_sequence_model,
+    sequence_at,
+)
+
+CHAMPION_NAME = "champion"
+"""Name of the registered champion's forecasts, where they could be made."""
+
+
+@dataclass(frozen=True)
+class BookSession:
+    """What a session gave."""
+
+    model: RegisteredSequence
+    """The challenger."""
+    results: BookResults
+    """Held-out forecasts of every model."""
+    history: tuple[Epoch, ...]
+    """Epochs of the registered training; empty where it was found in the registry."""
+    story: str
+    """In words: what was trained."""
+
+
+def run_book_session(
+    settings: Settings,
+    series: Sequence[BookSeries],
+    recipe: BookRecipe,
+    *,
+    synthetic: bool,
+    tags: Mapping[str, str],
+    force: bool = False,
+    device: torch.device | None = None,
+) -> BookSession:
+    """Train all models on the same windows, register the best joint one, and store the forecasts.
+
+    All share windows, split, labels and loss; the neural ones early stopping and budget too. What
+    was trained already, by the same recipe on the same books by the same code, is taken as it is.
+
+    Parameters
+    ----------
+    series : sequence of BookSeries
+        One for each symbol of the recipe, in its order.
+    synthetic : bool
+        Whether a simulator made the books.
+    tags : mapping
+        Further tags of the MLflow run and the version.
+    force : bool
+        Train although an equal session exists.
+
+    Raises
+    ------
+    NotEnoughHistory, DataError
+        As for `prepare_book`.
+    TrainingDiverged, OutOfMemory
+        As for `fit`; nothing is registered then.
+    """
+    fingerprint = recipe.fingerprint(snapshot_of(series))
+    known = None if force else find_sequence(settings, ORDER_BOOK_MODEL, fingerprint)
+    if known is not None:
+        stored = _stored_results(settings, known)
+        if stored is not None:
+            point_sequence(settings, ORDER_BOOK_MODEL, "challenger", known.version)
+            return BookSession(known, stored, (), "trained before on exactly these books")
+    with fitting_threads(recipe.model.d_model):
+        return _run(
+            settings, series, recipe, fingerprint, device or default_device(), tags, synthetic
+        )
+
+
+def _run(
+    settings: Settings,
+    series: Sequence[BookSeries],
+    recipe: BookRecipe,
+    fingerprint: str,
+    device: torch.device,
+    tags: Mapping[str, str],
+    synthetic: bool,
+) -> BookSession:
+    book = prepare_for(recipe, series, device)
+    champion = _champion_forecasts(settings, series, book)
+    forecasts = {
+        name: forecasts_of(book, model, book.split.test_N)
+        for name, model in fit_regressions(book).items()
+    }
+    trained = {"joint": train_best(book, recipe)}
+    for layout in VARIANTS[1:]:
+        trained[layout] = train_one(book, recipe, recipe.variant(layout), recipe.train.seed)
+    forecasts |= {
+        name: forecasts_of(book, each.model, book.split.test_N) for name, each in trained.items()
+    }
+    joint = trained["joint"]
+    details = describe(book, recipe, series, synthetic=synthetic)
+    example = book.windows.batch(_index(book, book.split.test_N[:1]))
+    model = register_sequence_model(
+        settings,
+        ORDER_BOOK_MODEL,
+        GridBundle.of(joint.model, details),
+        params={"recipe": recipe.to_dict()},
+        metrics={"validation_loss": joint.loss, "seconds": joint.seconds},
+        figures={"loss.png": loss_curve(joint.fitted.history, title="Loss of the joint model")},
+        tags={
+            **tags,
+            FINGERPRINT_TAG: fingerprint,
+            "recipe": recipe.name,
+            "attention": joint.fitted.attention,
+        },
+        example=example.book_BTLSF.cpu().numpy(),
+    )
+    facts = {
+        **details,
+        "version": model.version,
+        "champion": champion[0],
+        "trainings": {name: each.facts() for name, each in trained.items()},
+        "held_out": book.test_days,
+        "stride_ms": recipe.stride * recipe.cadence_ms,
+        "windows": [
+            len(part) for part in (book.split.train_N, book.split.validation_N, book.split.test_N)
+        ],
+    }
+    test_N = book.split.test_N
+    results = BookResults(
+        book.windows.time_N[test_N],
+        book.windows.symbol_N[test_N],
+        book.windows.label_NH[test_N],
+        book.windows.move_NH[test_N],
+        forecasts | champion[1],
+        gather_attention(book, joint.model),
+        facts,
+    )
+    results.save(results_folder(settings))
+    return BookSession(model, results, joint.fitted.history, "trained on new books")
+
+
+def snapshot_of(series: Sequence[BookSeries]) -> str:
+    """Return a hash of the books, 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for each in series:
+        digest.update(f"{each.symbol} {len(each)} {each.levels}\n".encode())
+        digest.update(np.ascontiguousarray(each.time_T).tobytes())
+        digest.update(np.ascontiguousarray(each.mid_T).tobytes())
+        digest.update(np.ascontiguousarray(each.book_TLS2).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def describe(
+    book: PreparedBook, recipe: BookRecipe, series: Sequence[BookSeries], *, synthetic: bool
+) -> dict[str, Any]:
+    """Return what a bundle says of its inputs, its outputs, and what it was fitted on."""
+    windows, split = book.windows, book.split
+    return {
+        "recipe": recipe.name,
+        "symbols": list(windows.symbols),
+        "inputs": list(FEATURES),
+        "levels": book.config.levels,
+        "history_length": book.config.history_length,
+        "cadence_ms": book.config.cadence_ms,
+        "horizons": list(book.config.horizons),
+        "threshold_bp": list(book.config.threshold_bp),
+        "scales": {symbol: scale.to_json() for symbol, scale in book.scales.items()},
+        "snapshot": snapshot_of(series),
+        "synthetic": synthetic,
+        "train_from": int(windows.time_N[split.train_N[0]]),
+        "train_until": int(windows.label_end_N[split.train_N].max()),
+        "seen_until": int(windows.label_end_N[split.validation_N].max()),
+        "tested_from": int(windows.time_N[split.test_N[0]]),
+    }
+
+
+def _champion_forecasts(
+    settings: Settings, series: Sequence[BookSeries], book: PreparedBook
+) -> tuple[str | None, dict[str, npt.NDArray[np.float32]]]:
+    """Return the champion's version and its forecasts of the held-out windows, by its own scales.
+
+    No forecasts where it predicts something else: of other symbols, horizons or windows.
+    """
+    champion = sequence_at(settings, ORDER_BOOK_MODEL)
+    if champion is None:
+        return None, {}
+    try:
+        bundle = load_sequence_bundle(settings, ORDER_BOOK_MODEL)
+    except BundleMismatch:
+        return champion.version, {}
+    mine, config = book.config, bundle.config
+    same = (
+        isinstance(config, OrderBookConfig)
+        and config.n_levels == mine.levels
+        and config.history_length == mine.history_length
+        and bundle.details.get("horizons") == list(mine.horizons)
+        and bundle.details.get("cadence_ms") == mine.cadence_ms
+        and set(book.windows.symbols) <= set(bundle.details.get("scales", {}))
+    )
+    if not same:
+        return champion.version, {}
+    scales = {name: BookScale(**each) for name, each in bundle.details["scales"].items()}
+    windows = BookWindows(series, scales, mine, book.windows.device)
+    model = bundle.model(book.windows.device)
+    assert isinstance(model, OrderBookModel)
+    return champion.version, {CHAMPION_NAME: forecasts_of(windows, model, book.split.test_N)}
+
+
+def _stored_results(settings: Settings, known: RegisteredSequence) -> BookResults | None:
+    """Return the stored results of a version; None where they are another's or unreadable."""
+    try:
+        results = BookResults.load(results_folder(settings))
+    except DataError:
+        return None
+    return results if results.facts.get("version") == known.version else None
+
+
+def _index(book: PreparedBook, index_N: npt.NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(index_N).to(book.windows.device)

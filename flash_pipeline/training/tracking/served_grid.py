@@ -1,0 +1,77 @@
+"""The models of a grid of tokens as MLflow serves them: windows in, predictions out."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from flash_pipeline.training.bundle import autocast, default_device
+from flash_pipeline.training.grid_bundle import GridBundle
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # MLflow warns of its own type hints when it is imported
+    from mlflow.pyfunc.model import PythonModel
+
+GRID_ARTIFACT = "grid"
+"""Name of the bundle's folder among the model's artifacts."""
+
+_TOKENS = 2_000_000
+"""Tokens that go through the model at a time."""
+
+
+class ServedGrid(PythonModel):
+    """Predicts from windows of tokens, one that holds a NaN being absent.
+
+    MLflow stores the few lines of `served_grid_model.py`, which make one of these, and the bundle:
+    weights in safetensors and a JSON, no pickle. The code is this installed package.
+    """
+
+    def load_context(self, context: Any) -> None:  # noqa: ANN401  (MLflow's own, untyped)
+        """Read the bundle and put the model on a GPU where there is one."""
+        bundle = GridBundle.load(Path(context.artifacts[GRID_ARTIFACT]))
+        self._device = default_device()
+        self._model = bundle.model(self._device)
+
+    def predict(
+        self,
+        context: Any,  # noqa: ANN401, ARG002  (MLflow's own, untyped; the bundle is loaded already)
+        model_input: np.ndarray,  # bare: MLflow warns of any hint that it derives no schema from
+        params: dict[str, Any] | None = None,  # noqa: ARG002  (the signature has none)
+    ) -> npt.NDArray[np.float32]:
+        """Return predictions of the last moment for windows [n, moments, *cells, inputs].
+
+        Of an order book [n, horizons, 3] (down, flat, up), of a portfolio weights [n, assets].
+        """
+        x = torch.from_numpy(np.array(model_input, dtype=np.float32))
+        rows = max(1, _TOKENS // max(1, x[0, ..., 0].numel())) if len(x) else 1
+        parts = [self._part(part) for part in torch.split(x, rows)]
+        return np.asarray(torch.cat(parts).numpy(), np.float32)
+
+    def _part(self, x: torch.Tensor) -> torch.Tensor:
+        valid = ~x.isnan().any(-1)
+        mask = None if bool(valid.all()) else valid.to(self._device)
+        with autocast(self._device):
+            return self._model.predict(x.to(self._device), mask).float().cpu()
+
+
+def grid_signature(bundle: GridBundle, example: npt.NDArray[np.float32]) -> ModelSignature:
+    """Return the tensor signature: float32 windows of the example's shape to what is predicted.
+
+    Parameters
+    ----------
+    bundle : GridBundle
+        The model.
+    example : array [n, moments, *cells, inputs]
+        Windows.
+    """
+    outputs = bundle.model().predict(torch.from_numpy(np.asarray(example[:1], np.float32)))
+    dtype = np.dtype(np.float32)
+    return ModelSignature(
+        inputs=Schema([TensorSpec(dtype, (-1, *example.shape[1:]))]),
+        outputs=Schema([TensorSpec(dtype, (-1, *outputs.shape[1:]))]),
+    )

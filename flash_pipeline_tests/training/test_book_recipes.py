@@ -1,0 +1,46 @@
+import json
+
+import pytest
+
+from flash_pipeline.errors import InvalidConfig
+from flash_pipeline.order_book.features import FEATURES
+from flash_pipeline.training.book_recipes import (
+    BOOK_RECIPES,
+    INPUTS,
+    demo_book_recipe,
+    full_book_recipe,
+    get_book_recipe,
+)
+
+
+def test_inputs_are_those_of_the_windows():
+    assert INPUTS == FEATURES
+
+
+def test_full_is_the_chapter_s_size():
+    recipe = full_book_recipe()
+    assert recipe.model.n_cells * recipe.model.history_length == 100_000
+    assert {get_book_recipe(name).name for name in ("demo", "seed", "full")} == set(BOOK_RECIPES)
+
+
+def test_an_axial_variant_sees_both_axes_as_often():
+    config = demo_book_recipe().variant("axial")
+    assert config.axes.count("time") == config.axes.count("cells")
+
+
+def test_the_fingerprint_follows_recipe_and_books():
+    recipe = demo_book_recipe()
+    assert recipe.fingerprint("a") == demo_book_recipe().fingerprint("a")
+    assert recipe.fingerprint("a") != recipe.fingerprint("b")
+    assert recipe.fingerprint("a") != full_book_recipe().fingerprint("a")
+    assert json.loads(json.dumps(recipe.to_dict())) == recipe.to_dict()
+
+
+@pytest.mark.parametrize(
+    "change", [{"hours": 0}, {"stride": 0}, {"horizons": (1, 2)}, {"flat": 1.0}]
+)
+def test_values_out_of_their_range_are_refused(change):
+    import dataclasses
+
+    with pytest.raises(InvalidConfig):
+        dataclasses.replace(demo_book_recipe(), **change)

@@ -1,0 +1,83 @@
+"""Models of long sequences in the registry."""
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+
+from flash_pipeline.errors import ModelNotRegistered
+from flash_pipeline.model.order_book import OrderBookModel
+from flash_pipeline.training.grid_bundle import GridBundle
+from flash_pipeline.training.tracking.sequences import (
+    ORDER_BOOK_MODEL,
+    find_sequence,
+    load_sequence_bundle,
+    register_sequence_model,
+    sequence_at,
+    settle_champion,
+)
+
+
+@pytest.fixture
+def register(registry):
+    def register(seed=0):
+        torch.manual_seed(seed)
+        model = OrderBookModel(2, 4, n_horizons=2, d_model=8, n_heads=1, n_layers=1, d_ff=16).eval()
+        registered = register_sequence_model(
+            registry.settings,
+            ORDER_BOOK_MODEL,
+            GridBundle.of(model, {"synthetic": True, "symbols": ["BTCUSDT"]}),
+            params={"train": {"epochs": 2}},
+            metrics={"log_loss": 1.0},
+            figures={"loss.png": b"picture"},
+            tags={"fingerprint": f"f{seed}"},
+            example=np.zeros((1, 4, 2, 2, 3), np.float32),
+        )
+        return model, registered
+
+    return register
+
+
+def test_a_model_is_registered_with_alias_signature_card_and_figures(registry, register):
+    model, registered = register()
+    client = registry.client
+    assert registered == sequence_at(registry.settings, ORDER_BOOK_MODEL, "challenger")
+    assert registered == find_sequence(registry.settings, ORDER_BOOK_MODEL, "f0")
+    assert find_sequence(registry.settings, ORDER_BOOK_MODEL, "f1") is None
+    card = client.get_model_version(ORDER_BOOK_MODEL, registered.version).description
+    assert "simulated" in card
+    assert "| log_loss | 1 |" in card
+    run = client.get_run(registered.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.epochs"] == "2"
+    assert run.data.params["model.n_levels"] == "2"
+    assert [each.path for each in client.list_artifacts(registered.run_id)] == ["loss.png"]
+    bundle = load_sequence_bundle(registry.settings, ORDER_BOOK_MODEL, "challenger")
+    x = torch.randn(3, 4, 2, 2, 3)
+    assert bundle.model().predict(x).equal(model.predict(x))
+
+
+def test_mlflow_serves_it_and_takes_nan_for_an_absent_token(register):
+    model, registered = register()
+    served = mlflow.pyfunc.load_model(registered.uri)
+    x = np.random.default_rng(0).normal(size=(3, 4, 2, 2, 3)).astype(np.float32)
+    assert served.predict(x).shape == (3, 2, 3)
+    x[1, :2, 1, 0] = np.nan
+    valid = torch.from_numpy(~np.isnan(x).any(-1))
+    expected = model.predict(torch.from_numpy(x), valid).numpy()
+    assert np.allclose(served.predict(x), expected, atol=1e-6)
+    with pytest.raises(mlflow.MlflowException):
+        served.predict(x[:, :, :1])
+
+
+def test_the_first_is_champion_and_another_only_where_its_edge_excludes_zero(registry, register):
+    settings, name = registry.settings, ORDER_BOOK_MODEL
+    with pytest.raises(ModelNotRegistered):
+        load_sequence_bundle(settings, name)
+    first, second = register()[1].version, register(1)[1].version
+    assert "there was none" in settle_champion(settings, name, first, None)
+    assert "already" in settle_champion(settings, name, first, None)
+    for edge in (None, (-0.1, 0.2), (0.0, 0.1), (float("nan"), 0.1)):
+        assert f"version {first} stays" in settle_champion(settings, name, second, edge)
+    assert "better than 1 by [+0.1, +0.2]" in settle_champion(settings, name, second, (0.1, 0.2))
+    assert sequence_at(settings, name).version == second

@@ -16,6 +16,7 @@ from flash_pipeline.defs.lineage import column_lineage
 from flash_pipeline.defs.metadata import column_schema
 from flash_pipeline.features import CATALOG
 from flash_pipeline.market import CANDLE_SCHEMA, FUNDING_SCHEMA, MARK_CANDLE_SCHEMA
+from flash_pipeline.order_book.snapshots import BOOK_SCHEMA
 from flash_pipeline.training.sources import code_hash
 
 DATA, RESEARCH = "team:data", "team:research"
@@ -50,10 +51,16 @@ CARDS: Mapping[str, Card] = {
     "verdict": Card(RESEARCH, domain="trading", cadence="hourly"),
     "evaluation": Card(RESEARCH, domain="evaluation", cadence="on-request"),
     "audits": Card(RESEARCH, domain="evaluation", cadence="on-request"),
+    "order_book": Card(RESEARCH, domain="order-book", cadence="on-request"),
+    "portfolio": Card(RESEARCH, domain="portfolio", cadence="on-request"),
 }
 """By group."""
 
-SOURCES = dict.fromkeys(("instruments", "funding", "mark_klines", "tickers"), "bybit") | {
+_OF_BYBIT = (
+    *("instruments", "funding", "mark_klines", "tickers"),
+    *("order_book_snapshots", "market_candles"),
+)
+SOURCES = dict.fromkeys(_OF_BYBIT, "bybit") | {
     "klines": "exchange",  # Yahoo Finance too, where a symbol is taken from there
 }
 """Assets whose rows come from outside; all others are computed here."""
@@ -74,6 +81,8 @@ SCHEMAS: Mapping[str, dg.TableSchema] = {
     "funding": column_schema(FUNDING_SCHEMA),
     "mark_klines": column_schema(MARK_CANDLE_SCHEMA),
     "tickers": column_schema(TICKER_SCHEMA),
+    "order_book_snapshots": column_schema(BOOK_SCHEMA),
+    "market_candles": column_schema(CANDLE_SCHEMA),
     "window_tensors": WINDOWS_SCHEMA,
     "backtest_report": PREDICTIONS_SCHEMA,
 }
@@ -92,6 +101,8 @@ def _code_versions() -> dict[str, str]:
         "baselines": training,
         "walk_forward_plan": training,
         "backtest_report": __version__,
+        "order_book_model": training,
+        "portfolio_model": training,
     }
 
 

@@ -110,6 +110,7 @@ order_book = dg.define_asset_job(
     selection=dg.AssetSelection.groups(ORDER_BOOK),
     description="The order book: snapshots, model and report.",
     executor_def=dg.in_process_executor,
+    tags={"dagster/max_runtime": str(LONG_RUNTIME_S)},
 )
 
 portfolio = dg.define_asset_job(
@@ -117,6 +118,7 @@ portfolio = dg.define_asset_job(
     selection=dg.AssetSelection.groups(PORTFOLIO),
     description="The whole market: candles, panel, portfolio model and report.",
     executor_def=dg.in_process_executor,
+    tags={"dagster/max_runtime": str(LONG_RUNTIME_S)},
 )
 
 

@@ -95,7 +95,10 @@ LINEAGE: Mapping[str, Mapping[str, Mapping[str, Columns]]] = {
 }
 """Columns by asset, and the columns of other assets that each is computed from."""
 
-ROOTS = ("instruments", "klines", "funding", "mark_klines", "tickers")
+ROOTS = (
+    *("instruments", "klines", "funding", "mark_klines", "tickers"),
+    *("order_book_snapshots", "market_candles"),
+)
 """Tables whose rows an exchange gives."""
 
 

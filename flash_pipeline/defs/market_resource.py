@@ -19,31 +19,37 @@ class MarketResource(dg.ConfigurableResource):
         description="auto, demo or full; by default what FLASH_PIPELINE_RECIPE says.",
     )
     n_assets: int | None = Field(
-        default=None, description="Members of the market at a time, at least 1."
+        default=None, ge=1, description="Members of the market at a time, at least 1."
     )
     instruments: int | None = Field(
-        default=None, description="Instruments of the embedded exchange, 16 to 600."
+        default=None, ge=16, le=600, description="Instruments of the embedded exchange, 16 to 600."
     )
     months: int | None = Field(
-        default=None, description="Calendar months of the panel, the newest included, at least 1."
+        default=None,
+        ge=1,
+        description="Calendar months of the panel, the newest included, at least 1.",
     )
-    lookback: int | None = Field(default=None, description="Hours of a window, at least 1.")
+    lookback: int | None = Field(default=None, ge=1, description="Hours of a window, at least 1.")
     horizon: int | None = Field(
-        default=None, description="Hours between two decisions, at least 1."
+        default=None, ge=1, description="Hours between two decisions, at least 1."
     )
-    steps: int | None = Field(default=None, description="Steps of each training, at least 1.")
+    steps: int | None = Field(default=None, ge=1, description="Steps of each training, at least 1.")
     seeds: int | None = Field(
-        default=None, description="Trainings of each fold and variant, at least 1."
+        default=None, ge=1, description="Trainings of each fold and variant, at least 1."
     )
-    folds: int | None = Field(default=None, description="Folds of the walk-forward, at least 1.")
+    folds: int | None = Field(
+        default=None, ge=1, description="Folds of the walk-forward, at least 1."
+    )
     objective: str | None = Field(
         default=None, description="What is maximised, net of costs: sharpe or mean_variance."
     )
     asset_cap: float | None = Field(
-        default=None, description="Largest weight of an asset, a fraction of the equity, above 0."
+        default=None,
+        gt=0,
+        description="Largest weight of an asset, a fraction of the equity, above 0.",
     )
     gross_cap: float | None = Field(
-        default=None, description="Largest sum of the sizes of the weights, above 0."
+        default=None, gt=0, description="Largest sum of the sizes of the weights, above 0."
     )
 
     def resolve(self) -> PortfolioRecipe:

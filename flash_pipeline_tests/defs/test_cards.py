@@ -9,16 +9,21 @@ from dagster._core.definitions.metadata import TableMetadataSet
 
 from flash_pipeline.definitions import defs
 from flash_pipeline.defs.assets import ASSETS, HOURLY
+from flash_pipeline.defs.assets.order_book import BookResource
 from flash_pipeline.defs.cards import FRESHNESS
 from flash_pipeline.defs.config import CONFIGS
 from flash_pipeline.defs.lineage import LINEAGE, ROOTS, feature_inputs
+from flash_pipeline.defs.market_resource import MarketResource
 from flash_pipeline.defs.partitions import MONTHS
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
 from flash_pipeline.defs.retention import RetentionConfig
 from flash_pipeline.features import CATALOG
 
 SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
-CONFIGURED = [*CONFIGS.values(), PipelineResource, ExchangeResource, RetentionConfig]
+CONFIGURED = [
+    *CONFIGS.values(),
+    *(PipelineResource, ExchangeResource, RetentionConfig, BookResource, MarketResource),
+]
 FIELDS = [
     pytest.param(config, name, id=f"{config.__name__}.{name}")
     for config in CONFIGURED
@@ -47,7 +52,7 @@ def test_it_can_be_found_by_kind_tag_and_group(spec):
     assert {"domain", "cadence", "source"} <= set(spec.tags)
     assert spec.group_name in {
         *("market_data", "reference", "model", "verdict"),
-        *("evaluation", "audits"),
+        *("evaluation", "audits", "order_book", "portfolio"),
     }
 
 
@@ -111,6 +116,8 @@ def test_every_check_says_what_holds_and_those_that_stop_a_run_are_few():
         "klines_keep_the_contract",
         "features_match_the_candles",
         "newest_window_is_fresh",
+        "books_are_sound",
+        "panel_keeps_the_contract",
     }
 
 
@@ -120,7 +127,10 @@ def _check_keys():
 
 def test_jobs_say_what_they_do():
     jobs = {job.name: job for job in defs.jobs}
-    assert set(jobs) == {*("refresh", "full_retrain", "backfill", "evaluate", "audit", "retention")}
+    assert set(jobs) == {
+        *("refresh", "full_retrain", "backfill", "evaluate", "audit", "retention"),
+        *("order_book", "portfolio"),
+    }
     assert all(job.description for job in jobs.values())
 
 
@@ -162,6 +172,7 @@ def test_no_run_goes_on_for_ever():
         "refresh": 3_300,
         "retention": 1_200,
         **dict.fromkeys(("full_retrain", "backfill", "evaluate", "audit"), 43_200),
+        **dict.fromkeys(("order_book", "portfolio"), 43_200),
     }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from flash_pipeline.defs.config import config_of
 from flash_pipeline.defs.metadata import picture, span
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.errors import InvalidConfig, NotEnoughHistory
@@ -43,13 +44,21 @@ class BookResource(dg.ConfigurableResource):
     hours: float | None = Field(
         default=None, gt=0, description="Hours simulated, up to the last midnight (UTC)."
     )
-    levels: int | None = Field(default=None, description="Levels of each side, at least 1.")
-    history: int | None = Field(default=None, description="Snapshots of a window, at least 1.")
-    stride: int | None = Field(default=None, description="Snapshots between windows, at least 1.")
-    epochs: int | None = Field(default=None, description="Passes over the training windows.")
-    windows_per_epoch: int | None = Field(default=None, description="Windows drawn for a pass.")
+    levels: int | None = Field(default=None, ge=1, description="Levels of each side, at least 1.")
+    history: int | None = Field(
+        default=None, ge=1, description="Snapshots of a window, at least 1."
+    )
+    stride: int | None = Field(
+        default=None, ge=1, description="Snapshots between windows, at least 1."
+    )
+    epochs: int | None = Field(default=None, ge=1, description="Passes over the training windows.")
+    windows_per_epoch: int | None = Field(
+        default=None, ge=1, description="Windows drawn for a pass."
+    )
     seeds: int | None = Field(
-        default=None, description="Trainings of the joint model; the best by validation is kept."
+        default=None,
+        ge=1,
+        description="Trainings of the joint model; the best by validation is kept.",
     )
 
     def resolve(self) -> BookRecipe:
@@ -74,6 +83,7 @@ class BookResource(dg.ConfigurableResource):
         )
 
 
+@config_of("order_book_snapshots")
 class SnapshotsConfig(dg.Config):
     """Where the snapshots come from, where a real exchange is configured."""
 
@@ -84,6 +94,7 @@ class SnapshotsConfig(dg.Config):
     )
 
 
+@config_of("order_book_model")
 class BookTrainingConfig(dg.Config):
     """Whether an equal training is repeated."""
 

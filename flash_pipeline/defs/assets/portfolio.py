@@ -4,6 +4,7 @@ import dagster as dg
 import numpy as np
 from pydantic import Field
 
+from flash_pipeline.defs.config import config_of
 from flash_pipeline.defs.market_resource import MarketResource
 from flash_pipeline.defs.metadata import picture, refresh_metadata, span
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
@@ -20,6 +21,7 @@ GROUP = "portfolio"
 """Name of the group."""
 
 
+@config_of("portfolio_report")
 class PortfolioCosts(dg.Config):
     """What trading costs in the portfolio's backtest, and how its rivals are estimated."""
 
@@ -37,6 +39,7 @@ class PortfolioCosts(dg.Config):
     funding: bool = Field(default=True, description="Charge the stored funding at its settlements.")
 
 
+@config_of("market_panel")
 class FundingConfig(dg.Config):
     """What is fetched beside the candles."""
 

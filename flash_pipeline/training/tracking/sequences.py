@@ -38,7 +38,7 @@ ORDER_BOOK_MODEL = "flash-order-book"
 PORTFOLIO_MODEL = "flash-portfolio"
 """Name of the registered model of portfolios, and of its experiment."""
 
-_CODE = Path(__file__).with_name("served_grid_model.py")
+_LOADER = "flash_pipeline.training.tracking.served_grid_model"
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,12 @@ def register_sequence_model(
                 (Path(folder) / file).write_bytes(picture)
             client.log_artifacts(run_id, folder)
         uri = log_model(
+            client,
             run_id,
             bundle.save,
             name="model",
             artifact=GRID_ARTIFACT,
-            code=_CODE,
+            loader=_LOADER,
             signature=grid_signature(bundle, example),
         )
         made = registry.register(uri, run_id, all_tags, CHALLENGER)

@@ -1,7 +1,5 @@
 """The models of a grid of tokens as MLflow serves them: windows in, predictions out."""
 
-import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +11,6 @@ from mlflow.types import Schema, TensorSpec
 from flash_pipeline.training.bundle import autocast, default_device
 from flash_pipeline.training.grid_bundle import GridBundle
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # MLflow warns of its own type hints when it is imported
-    from mlflow.pyfunc.model import PythonModel
-
 GRID_ARTIFACT = "grid"
 """Name of the bundle's folder among the model's artifacts."""
 
@@ -24,23 +18,20 @@ _TOKENS = 2_000_000
 """Tokens that go through the model at a time."""
 
 
-class ServedGrid(PythonModel):
+class GridForecaster:
     """Predicts from windows of tokens, one that holds a NaN being absent.
 
-    MLflow stores the few lines of `served_grid_model.py`, which make one of these, and the bundle:
-    weights in safetensors and a JSON, no pickle. The code is this installed package.
+    MLflow stores the bundle, weights in safetensors and a JSON, no pickle. The code is this
+    installed package. On a GPU where there is one.
     """
 
-    def load_context(self, context: Any) -> None:  # noqa: ANN401  (MLflow's own, untyped)
-        """Read the bundle and put the model on a GPU where there is one."""
-        bundle = GridBundle.load(Path(context.artifacts[GRID_ARTIFACT]))
+    def __init__(self, bundle: GridBundle) -> None:
         self._device = default_device()
         self._model = bundle.model(self._device)
 
     def predict(
         self,
-        context: Any,  # noqa: ANN401, ARG002  (MLflow's own, untyped; the bundle is loaded already)
-        model_input: np.ndarray,  # bare: MLflow warns of any hint that it derives no schema from
+        model_input: Any,  # noqa: ANN401  (MLflow's own, untyped)
         params: dict[str, Any] | None = None,  # noqa: ARG002  (the signature has none)
     ) -> npt.NDArray[np.float32]:
         """Return predictions of the last moment for windows [n, moments, *cells, inputs].

@@ -1,7 +1,10 @@
-"""What MLflow stores as the model's code and runs when it loads the model."""
+"""What MLflow calls to open a registered model of a grid of tokens."""
 
-from mlflow.models import set_model
+from pathlib import Path
 
-from flash_pipeline.training.tracking.served_grid import ServedGrid
+from flash_pipeline.training.grid_bundle import GridBundle
+from flash_pipeline.training.tracking.served_grid import GridForecaster
 
-set_model(ServedGrid())
+
+def _load_pyfunc(folder: str) -> GridForecaster:
+    return GridForecaster(GridBundle.load(Path(folder)))

@@ -49,6 +49,7 @@ def test_the_files_of_the_home_are_described(tmp_path):
         settings.warehouse,
         settings.windows,
         settings.reports,
+        settings.order_book,
         settings.market_panel,
         settings.portfolio,
         settings.portfolio_report,
@@ -142,6 +143,34 @@ def test_the_figures_that_the_readme_opens_with_are_those_of_its_table():
     assert len(figures) == 3
     for figure in figures:
         assert re.search(rf"\| {re.escape(figure)} +\|", table)
+
+
+def test_the_figures_of_long_sequences_are_those_of_their_table():
+    section = README.partition("## Long sequences")[2].partition("\n## ")[0]
+    table = text_of("docs/performance.md").partition("<!-- result: sequences -->")[2]
+    for name, claim in zip(("order book", "portfolio"), section.split("\n- ")[1:], strict=True):
+        (tokens,) = re.findall(r"([\d,]+) tokens", claim)
+        step, call = re.findall(r"([\d.]+) ms", claim)
+        (gib,) = re.findall(r"([\d.]+) GiB", claim)
+        figures = {}
+        for line in table.splitlines():
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if cells[0] == name and cells[2:4] == ["1 head x 128", tokens]:
+                figures[cells[1]] = (cells[6], float(cells[7]))
+        assert figures["train step"][0] == step
+        assert figures["prediction"][0] == call
+        assert round(figures["prediction"][1], 2) == float(gib)
+
+
+def test_extras_that_the_pages_install_are_declared():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {
+        extra
+        for page in PAGES
+        for names in re.findall(r"\.\[([\w,-]+)\]", page.read_text(encoding="utf-8"))
+        for extra in names.split(",")
+    }
+    assert {"gpu-4", "latency", "portfolio"} <= named <= set(project["optional-dependencies"])
 
 
 def test_every_kind_of_fault_is_listed():

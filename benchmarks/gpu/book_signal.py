@@ -3,11 +3,13 @@
     python benchmarks/gpu/book_signal.py --out OUT            about 12 minutes on an H200
     python benchmarks/gpu/book_signal.py --small --out OUT    a minute on a CPU
 
-Trains the order-book model (joint attention over all levels and snapshots), its axial variant, and
-logistic regressions on imbalance and on order flow, on the same windows of simulated (or stored)
-books, and compares them on held-out days: log loss, accuracy, Matthews' and rank correlation, and
-the difference to logistic imbalance with a block-bootstrap interval. Writes `book_signal.json`,
-`probabilities.npz` and `attention.npz`, and prints a table.
+Trains the order-book model (joint attention over all levels and snapshots), its axial variant,
+and logistic regressions on imbalance, on order flow and on the state (volatility, spread, past
+moves and both), on the same windows of simulated (or stored) books, and compares them on held-out
+days: log loss, accuracy, Matthews' and rank correlation, and the differences to logistic imbalance
+and to logistic state with block-bootstrap intervals. With `--no-lean` the simulated flow knows
+nothing of the price: a control. Writes `book_signal.json`, `probabilities.npz` and `attention.npz`,
+and prints a table.
 
 It needs torch, numpy and pyarrow alone: the packages of the project that would ask for more are
 replaced by bare ones before anything is imported from them.
@@ -45,13 +47,23 @@ def _bare_packages() -> None:
 if __name__ == "__main__":
     _bare_packages()
 
-from flash_pipeline.evaluation.book_scores import HeldOut, as_json, score, verdict  # noqa: E402
+from flash_pipeline.evaluation.book_scores import (  # noqa: E402
+    REFERENCE,
+    STATE,
+    HeldOut,
+    Score,
+    as_json,
+    score,
+    verdict,
+)
+from flash_pipeline.exchange.simulation.flow_model import NO_LEAN  # noqa: E402
 from flash_pipeline.exchange.simulation.market import SimulatedMarket  # noqa: E402
 from flash_pipeline.model.grid_analysis import last_moment_attention  # noqa: E402
 from flash_pipeline.model.imbalance import (  # noqa: E402
     BookRegression,
     LogisticImbalance,
     LogisticOrderFlow,
+    LogisticState,
     SizeScale,
 )
 from flash_pipeline.model.order_book import OrderBookModel  # noqa: E402
@@ -83,6 +95,7 @@ class Options:
     epochs: int = 3
     rate: float = 5e-4
     limit_s: float = 600.0
+    no_lean: bool = False
 
 
 SMALL = Options(
@@ -120,17 +133,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             told[name] = _probabilities(book, model, book.split.test_N, 4 * options.batch)
             if name == "joint":
                 _save_attention(book, model, out)
-    rows = score(_held(book, options), told)
-    for row in rows:
-        print(
-            f"{row.model:16s} horizon {row.horizon or 'all'!s:>4} log loss {row.log_loss:.4f} "
-            f"accuracy {row.accuracy:.3f} mcc {row.mcc:.3f} rank {row.rank_correlation:.3f} "
-            f"gain {row.gain:+.4f} [{row.gain_low:+.4f}, {row.gain_high:+.4f}] "
-            f"direction {row.direction_gain:+.4f} "
-            f"[{row.direction_low:+.4f}, {row.direction_high:+.4f}]"
-        )
-    for name in story:
-        print(f"{name}: {verdict(rows, name)}")
+    held = _held(book, options)
+    rows = {name: score(held, told, name) for name in (REFERENCE, STATE)}
+    for reference in rows:
+        _print(rows[reference], reference)
+        for name in story:
+            print(f"{name}: {verdict(rows[reference], name, reference)}")
     result = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "torch": torch.__version__,
@@ -139,8 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "held_out": book.test_days,
         "windows": [*ranges, len(book.split.test_N)],
         "training": story,
-        "scores": as_json(rows),
-        "verdicts": {name: verdict(rows, name) for name in story},
+        "scores": as_json(rows[REFERENCE]),
+        "scores_over_state": as_json(rows[STATE]),
+        "verdicts": {
+            name: [verdict(rows[reference], name, reference) for reference in rows]
+            for name in story
+        },
         "seconds": time.monotonic() - began,
     }
     (out / "book_signal.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -154,6 +166,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _print(rows: Sequence[Score], reference: str) -> None:
+    for row in rows:
+        print(
+            f"{row.model:16s} horizon {row.horizon or 'all'!s:>4} log loss {row.log_loss:.4f} "
+            f"accuracy {row.accuracy:.3f} mcc {row.mcc:.3f} rank {row.rank_correlation:.3f} "
+            f"over {reference} {row.gain:+.4f} [{row.gain_low:+.4f}, {row.gain_high:+.4f}] "
+            f"direction {row.direction_gain:+.4f} "
+            f"[{row.direction_low:+.4f}, {row.direction_high:+.4f}]"
+        )
+
+
 def _parse(
     arguments: Sequence[str] | None,
 ) -> tuple[Options, Path, Path | None, list[str], int]:
@@ -164,8 +187,12 @@ def _parse(
     parser.add_argument("--layouts", default="joint,axial")
     parser.add_argument("--seeds", type=int, default=1)
     for name, default in vars(Options()).items():
-        kind = str if name == "symbols" else type(default)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None)
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(default, bool):
+            parser.add_argument(option, action="store_true", default=None)
+        else:
+            kind = str if name == "symbols" else type(default)
+            parser.add_argument(option, type=kind, default=None)
     given = vars(parser.parse_args(arguments))
     options = SMALL if given["small"] else Options()
     chosen = {name: given[name] for name in vars(options) if given[name] is not None}
@@ -177,7 +204,8 @@ def _parse(
 
 
 def _simulated(options: Options) -> list[BookSeries]:
-    market, start = SimulatedMarket(), day_start(FIRST_DAY)
+    market = SimulatedMarket(lean=NO_LEAN if options.no_lean else None)
+    start = day_start(FIRST_DAY)
     end = start + int(options.hours * 3_600_000)
     return [
         simulate_book(market.order_flow(symbol), start, end, levels=options.levels)
@@ -198,6 +226,9 @@ def _regressions(book: PreparedBook, options: Options) -> dict[str, BookRegressi
     return {
         "imbalance": LogisticImbalance(options.levels, count, size),
         "order flow": LogisticOrderFlow(count, MID_MOVE, size, book.price_step),
+        "state": LogisticState(
+            options.history, options.levels, count, MID_MOVE, size, book.price_step
+        ),
     }
 
 

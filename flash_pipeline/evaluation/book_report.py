@@ -1,4 +1,4 @@
-"""The report on an order book's model, beside logistic imbalance and order flow.
+"""The report on an order book's model, beside logistic imbalance, order flow and state.
 
 <folder>/report.html     self-contained
 <folder>/metrics.json    every number of the page
@@ -26,6 +26,7 @@ from flash_pipeline.evaluation.book_figures import (
 )
 from flash_pipeline.evaluation.book_scores import (
     REFERENCE,
+    STATE,
     HeldOut,
     Score,
     as_json,
@@ -60,7 +61,9 @@ class BookReport:
     folder: Path
     """Where the files lie."""
     scores: tuple[Score, ...]
-    """Of every model, over all horizons and at each."""
+    """Of every model, over all horizons and at each; gains are over logistic imbalance."""
+    over_state: tuple[Score, ...]
+    """The same with gains over logistic state; none where that was not fitted."""
     verdict: str
     """In words, of the joint model."""
     pictures: Mapping[str, bytes]
@@ -85,6 +88,10 @@ class BookReport:
                 value = getattr(row, measure)
                 if value == value:
                     named[f"{row.model.replace(' ', '_')}.{measure}{end}"] = float(value)
+        for row in self.over_state:
+            if row.gain == row.gain:
+                end = f"_{row.horizon}" if row.horizon else ""
+                named[f"{row.model.replace(' ', '_')}.gain_over_state{end}"] = float(row.gain)
         return named
 
 
@@ -100,7 +107,10 @@ def write_book_report(folder: Path, results: BookResults) -> BookReport:
     """
     held = held_out(results)
     rows = score(held, results.forecasts)
+    beside = score(held, results.forecasts, STATE) if STATE in results.forecasts else []
     joint = verdict(rows, JOINT)
+    if beside:
+        joint += f"; it {verdict(beside, JOINT, STATE)}"
     shown = {name: calibration(held, results.forecasts[name]) for name in (JOINT, REFERENCE)}
     pictures = {
         "gain.png": gain_picture(rows),
@@ -109,11 +119,12 @@ def write_book_report(folder: Path, results: BookResults) -> BookReport:
         "interactions.png": interaction_picture(results.attention),
         "lags.png": lags_picture(results.attention, held.cadence_ms),
     }
-    report = BookReport(folder, tuple(rows), joint, pictures, _edge(held, results))
+    report = BookReport(folder, tuple(rows), tuple(beside), joint, pictures, _edge(held, results))
     numbers = {
         "verdict": joint,
         "verdicts": {name: verdict(rows, name) for name in results.forecasts if name != REFERENCE},
         "scores": as_json(rows),
+        "scores_over_state": as_json(beside),
         "calibration": shown,
         "edge_over_champion": report.edge,
         "attention": {
@@ -148,8 +159,9 @@ def held_out(results: BookResults) -> HeldOut:
     )
 
 
-def score_table(rows: tuple[Score, ...]) -> list[dict[str, str]]:
+def score_table(report: BookReport) -> list[dict[str, str]]:
     """Return the scores as texts, a row for each model and horizon."""
+    over_state = {(row.model, row.horizon): row for row in report.over_state}
     return [
         {
             "model": row.model,
@@ -160,15 +172,22 @@ def score_table(rows: tuple[Score, ...]) -> list[dict[str, str]]:
             "rank correlation": ""
             if row.rank_correlation != row.rank_correlation
             else f"{row.rank_correlation:+.3f}",
-            "better than imbalance": ""
-            if row.model == REFERENCE
-            else f"{row.gain:+.4f} [{row.gain_low:+.4f}, {row.gain_high:+.4f}]",
-            "on direction alone": ""
+            "better than imbalance": "" if row.model == REFERENCE else _gained(row),
+            "better than state": ""
+            if row.model == STATE
+            else _gained(over_state.get((row.model, row.horizon))),
+            "on direction alone, than imbalance": ""
             if row.model == REFERENCE
             else f"{row.direction_gain:+.4f} [{row.direction_low:+.4f}, {row.direction_high:+.4f}]",
         }
-        for row in rows
+        for row in report.scores
     ]
+
+
+def _gained(row: Score | None) -> str:
+    if row is None:
+        return ""
+    return f"{row.gain:+.4f} [{row.gain_low:+.4f}, {row.gain_high:+.4f}]"
 
 
 def _edge(held: HeldOut, results: BookResults) -> tuple[float, float] | None:
@@ -188,15 +207,13 @@ def _page(results: BookResults, report: BookReport) -> str:
         lstrip_blocks=True,
     )
     facts = results.facts
-    rows = score_table(report.scores)
+    rows = score_table(report)
     return environment.get_template("order_book.html").render(
         symbols=", ".join(facts["symbols"]),
         period=facts["held_out"],
         synthetic=facts["synthetic"],
         version=facts["version"],
-        headline=f"The order-book model {report.verdict}."
-        if not report.verdict.startswith("no edge")
-        else f"The order-book model has {report.verdict}.",
+        headline=f"The order-book model {report.verdict}.",
         columns=list(rows[0]),
         rows=[list(row.values()) for row in rows],
         pictures=[
@@ -230,7 +247,15 @@ def _told(facts: Mapping[str, Any], results: BookResults) -> list[tuple[str, str
             f"{iso_utc(facts['train_from'])} to {iso_utc(facts['train_until'])}; labels that reach "
             "into the next range are left out",
         ),
-        ("Intervals", "stationary block bootstrap over held-out instants, 95 %"),
+        (
+            "Intervals",
+            "stationary block bootstrap over held-out instants, 95 %, blocks of an hour or more, "
+            "of a quarter of the range where that is shorter",
+        ),
+        (
+            "State",
+            "logistic regression on imbalance, volatility, spread, past moves and order flow",
+        ),
         (
             "Attention",
             f"exact, of the last snapshot's tokens, mean over {results.attention.windows} windows "

@@ -19,6 +19,13 @@ Labels = npt.NDArray[np.int64]
 REFERENCE = "imbalance"
 """Name of the forecaster that every other one is compared with: logistic imbalance."""
 
+STATE = "state"
+"""Name of the harder one: logistic regression on volatility, spread, past moves and flow too."""
+
+BLOCK_MS = 3_600_000
+"""Least mean length of the bootstrap's blocks, where the held-out range has four of them: what is
+gained follows the volatility, which stays for hours."""
+
 RESAMPLES = 2_000
 LEVEL = 0.95
 """Of the intervals."""
@@ -67,7 +74,7 @@ class Score:
     rank_correlation: float
     """Spearman's, of p(up) - p(down) and the move; NaN where either does not vary."""
     gain: float
-    """Log loss of logistic imbalance less its own: above 0 it is better."""
+    """Log loss of the reference less its own: above 0 it is better."""
     gain_low: float
     """Lower end of the 95 % interval of that."""
     gain_high: float
@@ -82,7 +89,7 @@ class Score:
 
     @property
     def wins(self) -> bool:
-        """Whether it is better than logistic imbalance by an interval that excludes zero."""
+        """Whether it is better than the reference by an interval that excludes zero."""
         return self.gain_low > 0
 
 
@@ -148,7 +155,8 @@ def difference(
 
     Differences of an instant are averaged over horizons and symbols, so that what moves together
     counts once; the mean over instants is resampled by the stationary bootstrap, in blocks of at
-    least a window's length and twice the longest label's reach (`bootstrap.mean_deviations`).
+    least `BLOCK_MS`, a window's length and twice the longest label's reach, and of a quarter of
+    the held-out instants where that is less (`bootstrap.mean_deviations`).
 
     Parameters
     ----------
@@ -175,7 +183,7 @@ def difference(
         return 0.0, 0.0, 0.0
     ahead = held.horizons[-1 if horizon is None else horizon]
     per_instant = held.stride_ms / held.cadence_ms
-    block = max(2 * ahead, held.history_length, 60) / per_instant
+    block = max(2 * ahead, held.history_length, BLOCK_MS / held.cadence_ms) / per_instant
     block = max(1.0, min(block, len(gain_T) / 4))
     deviation_R = mean_deviations(
         gain_T,
@@ -216,8 +224,8 @@ def calibration(
     ]
 
 
-def verdict(rows: Sequence[Score], model: str) -> str:
-    """Return in a sentence whether a model beats logistic imbalance, over all horizons."""
+def verdict(rows: Sequence[Score], model: str, reference: str = REFERENCE) -> str:
+    """Return in a sentence whether a model beats the reference of its scores, over all horizons."""
     own = next(row for row in rows if row.model == model and row.horizon == 0)
     span = f"{own.gain:.4f} [{own.gain_low:.4f}, {own.gain_high:.4f}] nats of log loss a window"
     span += (
@@ -225,10 +233,10 @@ def verdict(rows: Sequence[Score], model: str) -> str:
         "on the direction of moves alone"
     )
     if own.wins:
-        return f"beats logistic imbalance by {span}"
+        return f"beats logistic {reference} by {span}"
     if own.gain_high < 0:
-        return f"is worse than logistic imbalance: {span}"
-    return f"no edge over logistic imbalance: {span}"
+        return f"is worse than logistic {reference}: {span}"
+    return f"has no edge over logistic {reference}: {span}"
 
 
 def as_json(rows: Sequence[Score]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What an order-book model must beat: logistic regressions on imbalance and on order flow.
+"""What an order-book model must beat: logistic regressions on imbalance, order flow and state.
 
 Shape letters: B batch rows, T snapshots, L levels, S sides (0 bids, 1 asks), F inputs of a level
 (relative price, log size, ...), P regressors, H horizons, K movements (down, flat, up), D depths, N
@@ -25,6 +25,9 @@ DEPTHS = (1, 2, 5, 10, 20, 50)
 
 SPANS = (1, 10, 100, 1000)
 """Snapshots over which order flow is added up, the last ones; those beyond the window are cut."""
+
+STATE_SPANS = (1, 5, 10, 60, 600)
+"""Snapshots over which `LogisticState` adds up; the longest one is cut to the window."""
 
 _RIDGE = 1e-4
 _ITERATIONS = 200
@@ -168,12 +171,7 @@ class LogisticImbalance(BookRegression):
 
     def regressors(self, book_BTLSF: Tensor, valid_BTLS: Tensor | None) -> Tensor:
         """Return the imbalances [B, D]."""
-        valid_BLS = None if valid_BTLS is None else valid_BTLS[:, -1]
-        total_BLS = self.scale.sizes(book_BTLSF[:, -1, ..., LOG_SIZE], valid_BLS).cumsum(1)
-        total_BDS = total_BLS[:, [depth - 1 for depth in self.depths]]
-        both_BD = total_BDS.sum(-1)
-        more_BD = total_BDS[..., BID] - total_BDS[..., ASK]
-        return more_BD / both_BD.where(both_BD > 0, 1.0)
+        return _imbalances(book_BTLSF, valid_BTLS, self.depths, self.scale)
 
 
 class LogisticOrderFlow(BookRegression):
@@ -215,24 +213,120 @@ class LogisticOrderFlow(BookRegression):
 
     def regressors(self, book_BTLSF: Tensor, valid_BTLS: Tensor | None) -> Tensor:
         """Return the sums of order flow [B, P]."""
-        best_BTSF = book_BTLSF[:, :, 0]
-        valid_BTS = None if valid_BTLS is None else valid_BTLS[:, :, 0]
-        size_BTS = self.scale.sizes(best_BTSF[..., LOG_SIZE], valid_BTS)
-        price_BTS = best_BTSF[..., PRICE]
-        old, new = (slice(None), slice(None, -1)), (slice(None), slice(1, None))
-        rise_BTS = price_BTS[new] - price_BTS[old]
-        if self.move is not None:
-            rise_BTS = rise_BTS + best_BTSF[new][..., self.move]
-        up_BTS, down_BTS = rise_BTS >= -self.step / 2, rise_BTS <= self.step / 2
-        bid_BT = up_BTS[..., BID] * size_BTS[new][..., BID]
-        bid_BT = bid_BT - down_BTS[..., BID] * size_BTS[old][..., BID]
-        ask_BT = down_BTS[..., ASK] * size_BTS[new][..., ASK]
-        ask_BT = ask_BT - up_BTS[..., ASK] * size_BTS[old][..., ASK]
-        flow_BT = bid_BT - ask_BT
-        if valid_BTS is not None:
-            whole_BT = valid_BTS.all(-1)
-            flow_BT = flow_BT.where(whole_BT[new] & whole_BT[old], 0.0)
+        flow_BT = _order_flow(book_BTLSF, valid_BTLS, self.move, self.scale, self.step)
         return torch.stack([flow_BT[:, -span:].sum(1) for span in SPANS], 1)
+
+
+class LogisticState(BookRegression):
+    """Reads what needs no search in the book: imbalance, volatility, spread, past moves and flow.
+
+    A model may earn most of its lead over imbalance by knowing how wild the last minutes were, and
+    which way an empty place beside the best price will pull the mid price. What it earns over this
+    regression is neither. The regressors, of the window's own snapshots alone:
+
+    - the imbalances of `LogisticImbalance`;
+    - over the last 1, 5, 10, ... steps: the move of the mid price, the logarithm of 1 and the sum
+      of its absolute moves in `step` (realised volatility), and the order flow of
+      `LogisticOrderFlow`;
+    - the spread of the last snapshot, and by how much the gap between its two best bids is wider
+      than that between its two best asks.
+
+    Parameters
+    ----------
+    n_snapshots : int
+        Of a window.
+    n_levels : int
+        Levels of the books.
+    n_horizons : int
+        Horizons.
+    move : int
+        Place of the input that holds the move of the mid price: see `LogisticOrderFlow`.
+    scale : SizeScale
+        Of the books' sizes.
+    step : float
+        Least difference of two prices in the unit of the relative prices; 0: unknown, taken as 1
+        where a move is measured in it.
+    """
+
+    def __init__(
+        self,
+        n_snapshots: int,
+        n_levels: int = 50,
+        n_horizons: int = 3,
+        move: int = 3,
+        scale: SizeScale = AS_IT_IS,
+        step: float = 0.0,
+    ) -> None:
+        self.depths = [depth for depth in DEPTHS if depth <= n_levels]
+        self.spans = sorted({min(span, n_snapshots) for span in STATE_SPANS})
+        super().__init__(len(self.depths) + 3 * len(self.spans) + 2, n_horizons)
+        self.move, self.scale, self.step = move, scale, step
+
+    def regressors(self, book_BTLSF: Tensor, valid_BTLS: Tensor | None) -> Tensor:
+        """Return imbalances, moves, volatilities, order flow, spread and gaps, [B, P]."""
+        best_BTSF = book_BTLSF[:, :, 0]
+        move_BT = best_BTSF[..., BID, self.move]
+        if valid_BTLS is not None:  # an absent level holds no move: take the other side's
+            bid_BT, ask_BT = valid_BTLS[:, :, 0].unbind(-1)
+            move_BT = move_BT.where(bid_BT, best_BTSF[..., ASK, self.move])
+            move_BT = move_BT.where(bid_BT | ask_BT, 0.0)
+        flow_BT = _order_flow(book_BTLSF, valid_BTLS, self.move, self.scale, self.step)
+        far_BT = move_BT.abs() / (self.step or 1.0)
+        moves, volatilities, flows = (
+            [x_BT[:, -span:].sum(1) for span in self.spans] for x_BT in (move_BT, far_BT, flow_BT)
+        )
+        state = [*moves, *(sum_B.log1p() for sum_B in volatilities), *flows]
+        price_BLS = book_BTLSF[:, -1, :2, :, PRICE]
+        there_BLS = torch.ones_like(price_BLS, dtype=torch.bool)
+        if valid_BTLS is not None:
+            there_BLS = valid_BTLS[:, -1, :2]
+        spread_B = price_BLS[:, 0, ASK] - price_BLS[:, 0, BID]
+        state.append(spread_B.where(there_BLS[:, 0].all(1), 0.0))
+        # Bids fall and asks rise from the first to the second level: the sum is the difference.
+        gap_B = (price_BLS[:, 0] - price_BLS[:, -1]).sum(-1)
+        state.append(gap_B.where(there_BLS.all((1, 2)), 0.0))
+        imbalance_BD = _imbalances(book_BTLSF, valid_BTLS, self.depths, self.scale)
+        return torch.cat([imbalance_BD, torch.stack(state, 1)], 1)
+
+
+def _imbalances(
+    book_BTLSF: Tensor, valid_BTLS: Tensor | None, depths: Sequence[int], scale: SizeScale
+) -> Tensor:
+    """Return the imbalances of the last snapshot, [B, D]."""
+    valid_BLS = None if valid_BTLS is None else valid_BTLS[:, -1]
+    total_BLS = scale.sizes(book_BTLSF[:, -1, ..., LOG_SIZE], valid_BLS).cumsum(1)
+    total_BDS = total_BLS[:, [depth - 1 for depth in depths]]
+    both_BD = total_BDS.sum(-1)
+    more_BD = total_BDS[..., BID] - total_BDS[..., ASK]
+    return more_BD / both_BD.where(both_BD > 0, 1.0)
+
+
+def _order_flow(
+    book_BTLSF: Tensor,
+    valid_BTLS: Tensor | None,
+    move: int | None,
+    scale: SizeScale,
+    step: float,
+) -> Tensor:
+    """Return the flow of each step of a window, [B, T - 1]: see `LogisticOrderFlow`."""
+    best_BTSF = book_BTLSF[:, :, 0]
+    valid_BTS = None if valid_BTLS is None else valid_BTLS[:, :, 0]
+    size_BTS = scale.sizes(best_BTSF[..., LOG_SIZE], valid_BTS)
+    price_BTS = best_BTSF[..., PRICE]
+    old, new = (slice(None), slice(None, -1)), (slice(None), slice(1, None))
+    rise_BTS = price_BTS[new] - price_BTS[old]
+    if move is not None:
+        rise_BTS = rise_BTS + best_BTSF[new][..., move]
+    up_BTS, down_BTS = rise_BTS >= -step / 2, rise_BTS <= step / 2
+    bid_BT = up_BTS[..., BID] * size_BTS[new][..., BID]
+    bid_BT = bid_BT - down_BTS[..., BID] * size_BTS[old][..., BID]
+    ask_BT = down_BTS[..., ASK] * size_BTS[new][..., ASK]
+    ask_BT = ask_BT - up_BTS[..., ASK] * size_BTS[old][..., ASK]
+    flow_BT = bid_BT - ask_BT
+    if valid_BTS is not None:
+        whole_BT = valid_BTS.all(-1)
+        flow_BT = flow_BT.where(whole_BT[new] & whole_BT[old], 0.0)
+    return flow_BT
 
 
 def _check(book_BTLSF: Tensor, valid_BTLS: Tensor | None) -> None:

@@ -20,6 +20,7 @@ from flash_pipeline.model.imbalance import (
     BookRegression,
     LogisticImbalance,
     LogisticOrderFlow,
+    LogisticState,
     SizeScale,
 )
 from flash_pipeline.model.order_book import OrderBookModel
@@ -132,13 +133,16 @@ def train_one(
 
 
 def fit_regressions(book: PreparedBook) -> dict[str, BookRegression]:
-    """Return logistic imbalance and logistic order flow, fitted on the training windows."""
+    """Return logistic imbalance, order flow and state, fitted on the training windows."""
     scale = next(iter(book.scales.values()))  # of log sizes all symbols have one
     size = SizeScale(scale.log_size_mean, scale.log_size_sd)
-    count = len(book.config.horizons)
+    config, count = book.config, len(book.config.horizons)
     models: dict[str, BookRegression] = {
-        "imbalance": LogisticImbalance(book.config.levels, count, size),
+        "imbalance": LogisticImbalance(config.levels, count, size),
         "order flow": LogisticOrderFlow(count, MID_MOVE, size, book.price_step),
+        "state": LogisticState(
+            config.history_length, config.levels, count, MID_MOVE, size, book.price_step
+        ),
     }
     for model in models.values():
         model.to(book.windows.device).fit(_parts(book.windows, book.split.train_N, _REGRESSED))

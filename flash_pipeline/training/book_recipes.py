@@ -12,12 +12,15 @@ from flash_pipeline.errors import InvalidConfig
 from flash_pipeline.market import parse_symbols
 from flash_pipeline.model.grid_config import LayoutName, OrderBookConfig
 from flash_pipeline.training.recipes import TrainConfig
-from flash_pipeline.training.sources import code_hash
+from flash_pipeline.training.sources import PACKAGES, code_hash
 from flash_pipeline.windows.split import SplitConfig
 
 INPUTS = ("relative_price", "log_size", "age", "mid_move")
 """Inputs of a level, as `order_book.features.FEATURES`, which comes with more than a recipe
 needs."""
+
+CODE = (*PACKAGES, "order_book")
+"""Parts of the package that decide what a training gives."""
 
 VARIANTS: tuple[LayoutName, ...] = ("joint", "axial")
 """How the tokens attend; both have the same weights per layer and the same training."""
@@ -103,7 +106,8 @@ class BookRecipe:
         snapshot : str
             Hash of the books.
         """
-        text = json.dumps([self.to_dict(), snapshot, __version__, code_hash()], sort_keys=True)
+        code = [__version__, code_hash(parts=CODE)]
+        text = json.dumps([self.to_dict(), snapshot, *code], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,7 +1,7 @@
 """One session on order books: every model on the same windows, and a registered challenger.
 
     books ──► windows, split by day ──► joint (per seed), axial ──► the best joint is registered
-                                   └──► imbalance, order flow         and all held-out forecasts
+                                   └──► imbalance, order flow, state  and all held-out forecasts
                                                                       go into `BookResults`
 
 Shape letters: N windows, H horizons, K movements.
@@ -23,6 +23,7 @@ from flash_pipeline.model.order_book import OrderBookModel
 from flash_pipeline.order_book import BookSeries
 from flash_pipeline.order_book.dataset import BookWindows
 from flash_pipeline.order_book.features import FEATURES, BookScale
+from flash_pipeline.order_book.labels import classify
 from flash_pipeline.order_book.prepared import PreparedBook
 from flash_pipeline.settings import Settings
 from flash_pipeline.training.book_models import (
@@ -214,12 +215,36 @@ def describe(
     }
 
 
+def comparable(bundle: GridBundle, book: PreparedBook) -> bool:
+    """Say whether a stored model's forecasts of the held-out windows can be compared with others.
+
+    Not where it predicts something else, of other symbols, horizons, windows or classes (another
+    threshold would put some held-out move into another class), and not where it has seen some of
+    the held-out range.
+    """
+    mine, config, details = book.config, bundle.config, bundle.details
+    same = (
+        isinstance(config, OrderBookConfig)
+        and config.n_levels == mine.levels
+        and config.history_length == mine.history_length
+        and details.get("horizons") == list(mine.horizons)
+        and details.get("cadence_ms") == mine.cadence_ms
+        and set(book.windows.symbols) <= set(details.get("scales", {}))
+    )
+    windows, test_N = book.windows, book.split.test_N
+    start = int(windows.time_N[test_N[0]])
+    if not same or int(details.get("seen_until", start + 1)) > start:
+        return False
+    theirs_NH = classify(windows.move_NH[test_N], details["threshold_bp"])
+    return np.array_equal(theirs_NH, windows.label_NH[test_N])
+
+
 def _champion_forecasts(
     settings: Settings, series: Sequence[BookSeries], book: PreparedBook
 ) -> tuple[str | None, dict[str, npt.NDArray[np.float32]]]:
     """Return the champion's version and its forecasts of the held-out windows, by its own scales.
 
-    No forecasts where it predicts something else: of other symbols, horizons or windows.
+    No forecasts where they cannot be compared.
     """
     champion = sequence_at(settings, ORDER_BOOK_MODEL)
     if champion is None:
@@ -228,19 +253,10 @@ def _champion_forecasts(
         bundle = load_sequence_bundle(settings, ORDER_BOOK_MODEL)
     except BundleMismatch:
         return champion.version, {}
-    mine, config = book.config, bundle.config
-    same = (
-        isinstance(config, OrderBookConfig)
-        and config.n_levels == mine.levels
-        and config.history_length == mine.history_length
-        and bundle.details.get("horizons") == list(mine.horizons)
-        and bundle.details.get("cadence_ms") == mine.cadence_ms
-        and set(book.windows.symbols) <= set(bundle.details.get("scales", {}))
-    )
-    if not same:
+    if not comparable(bundle, book):
         return champion.version, {}
     scales = {name: BookScale(**each) for name, each in bundle.details["scales"].items()}
-    windows = BookWindows(series, scales, mine, book.windows.device)
+    windows = BookWindows(series, scales, book.config, book.windows.device)
     model = bundle.model(book.windows.device)
     assert isinstance(model, OrderBookModel)
     return champion.version, {CHAMPION_NAME: forecasts_of(windows, model, book.split.test_N)}

@@ -11,13 +11,15 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @functools.cache
-def code_hash(package: Path = _PACKAGE) -> str:
+def code_hash(package: Path = _PACKAGE, parts: tuple[str, ...] = PACKAGES) -> str:
     """Return a hash over the Python files of the parts, read once per process.
 
     Parameters
     ----------
     package : Path
         Folder that holds the parts.
+    parts : tuple of str
+        Their names.
 
     Returns
     -------
@@ -26,7 +28,7 @@ def code_hash(package: Path = _PACKAGE) -> str:
         done once too often is better than one that is wrongly taken for done.
     """
     digest = hashlib.sha256()
-    for part in PACKAGES:
+    for part in parts:
         for path in sorted((package / part).rglob("*.py")):
             name, content = path.relative_to(package).as_posix(), path.read_bytes()
             digest.update(f"{name} {len(content)}\n".encode() + content)

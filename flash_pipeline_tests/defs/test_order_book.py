@@ -61,7 +61,9 @@ def test_the_group_trains_registers_and_reports(home):
     (folder,) = (home / "reports").iterdir()
     numbers = json.loads((folder / "metrics.json").read_text())
     models = {row["model"] for row in numbers["scores"]}
-    assert models == {"imbalance", "order flow", "joint", "axial"}
+    assert models == {"imbalance", "order flow", "state", "joint", "axial"}
+    assert {row["model"] for row in numbers["scores_over_state"]} == models
+    assert "logistic state" in numbers["verdict"]
     assert np.isclose(np.sum(numbers["attention"]["by_level_and_side"]), 1)
     assert "SYNTHETIC BOOK" in (folder / "report.html").read_text()
     again = materialize([order_book_model, order_book_report])

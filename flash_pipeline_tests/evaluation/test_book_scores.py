@@ -7,8 +7,10 @@ import pytest
 
 from flash_pipeline.errors import InvalidInput
 from flash_pipeline.evaluation.book_scores import (
+    STATE,
     HeldOut,
     calibration,
+    difference,
     matthews,
     score,
     verdict,
@@ -58,7 +60,7 @@ def test_one_that_knows_nothing_has_no_edge(held):
     rows = score(held, {"imbalance": told, "joint": noise})
     own = of(rows, "joint")
     assert own.gain_low < 0 < own.gain_high
-    assert verdict(rows, "joint").startswith("no edge over logistic imbalance")
+    assert verdict(rows, "joint").startswith("has no edge over logistic imbalance")
     worse = score(held, {"imbalance": knowing(held, 0.3), "joint": noise})
     assert "is worse than logistic imbalance" in verdict(worse, "joint")
 
@@ -83,6 +85,31 @@ def test_unknown_labels_do_not_count(held):
     assert own.windows == N // 2
     assert own.accuracy == 1
     assert np.isnan(window_losses(held, told)[::2]).all()
+
+
+def test_a_gain_that_follows_the_hours_has_a_wider_interval_than_one_of_chance():
+    hours = 12
+    label_NH = np.zeros((hours * 720, 1), int)
+    held = HeldOut(
+        np.arange(len(label_NH)) * 5_000, label_NH, label_NH - 1.0, (1,), 5_000, 1_000, 8
+    )
+    rng = np.random.default_rng(5)
+    by_hour_N = np.repeat(rng.normal(size=hours), 720)[:, None]
+    even_N = np.zeros_like(by_hour_N)
+    mean, low, high = difference(held, even_N, by_hour_N, None)
+    shuffled_N = rng.permutation(by_hour_N)
+    mixed, mixed_low, mixed_high = difference(held, even_N, shuffled_N, None)
+    assert mixed == pytest.approx(mean)
+    # The mean of 12 independent hours, not of 8,640 instants.
+    assert high - low > 2 * 1.96 * by_hour_N.std() / hours**0.5
+    assert high - low > 5 * (mixed_high - mixed_low)
+
+
+def test_another_reference_is_named_in_the_verdict(held):
+    told = {"imbalance": even(held), "state": knowing(held, 0.3), "joint": knowing(held, 0.2)}
+    rows = score(held, told, STATE)
+    assert of(rows, "state").gain == 0 > of(rows, "joint").gain
+    assert verdict(rows, "joint", STATE).startswith("is worse than logistic state")
 
 
 def test_windows_that_share_an_instant_count_as_one(held):

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from flash_pipeline.errors import InvalidInput
-from flash_pipeline.model.imbalance import LogisticImbalance, LogisticOrderFlow, SizeScale
+from flash_pipeline.model.imbalance import (
+    LogisticImbalance,
+    LogisticOrderFlow,
+    LogisticState,
+    SizeScale,
+)
 
 
 def books(n_rows, n_snapshots, n_levels=5, seed=0):
@@ -131,3 +136,58 @@ def test_standardised_log_sizes_are_turned_back():
     expected = LogisticImbalance(5).regressors(book, None)
     book[..., 1] = (book[..., 1] - 0.7) / 0.3
     torch.testing.assert_close(LogisticImbalance(5, scale=scale).regressors(book, None), expected)
+
+
+def wandering(n_rows, n_snapshots, n_levels=5):
+    """Return books whose fourth input is the move of the mid price."""
+    book = torch.zeros(n_rows, n_snapshots, n_levels, 2, 4)
+    book[..., :3] = books(n_rows, n_snapshots, n_levels)
+    generator = torch.Generator().manual_seed(2)
+    book[..., 3] = torch.randn(n_rows, n_snapshots, generator=generator)[..., None, None]
+    return book
+
+
+def test_state_is_imbalance_moves_volatility_flow_spread_and_gaps():
+    book = wandering(3, 64)
+    book[:, -1, 1, 0, 0] -= 5e-4  # the second bid is further away
+    model = LogisticState(64, 5, move=3, step=0.5)
+    assert model.spans == [1, 5, 10, 60, 64]
+    found, move_BT = model.regressors(book, None), book[:, :, 0, 0, 3]
+    imbalance_BP = LogisticImbalance(5).regressors(book, None)
+    flow_BP = LogisticOrderFlow(move=3, step=0.5).regressors(book, None)
+    parts = found.split([3, 5, 5, 5, 1, 1], dim=1)
+    torch.testing.assert_close(parts[0], imbalance_BP)
+    for i, span in enumerate(model.spans):
+        last_BT = move_BT[:, -span:]
+        torch.testing.assert_close(parts[1][:, i], last_BT.sum(1))
+        torch.testing.assert_close(parts[2][:, i], (last_BT.abs().sum(1) / 0.5).log1p())
+    torch.testing.assert_close(parts[3][:, [0, 2, 4]], flow_BP[:, :3])
+    torch.testing.assert_close(parts[4][:, 0], torch.full((3,), 2e-4))
+    torch.testing.assert_close(parts[5][:, 0], torch.full((3,), 5e-4))
+
+
+def test_state_of_a_short_window_and_of_absent_levels():
+    book = wandering(2, 4, 1)
+    valid = torch.ones(book.shape[:-1], dtype=torch.bool)
+    valid[0, 2, 0, 0] = False  # no bids: the asks hold the move as well
+    valid[1, 3] = False
+    absent = book.where(valid[..., None], math.nan)
+    model = LogisticState(4, 1)
+    assert model.spans == [1, 4]
+    found = model.regressors(absent, valid)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found[0, 1:3], model.regressors(book, None)[0, 1:3])
+    torch.testing.assert_close(found[1, 2], book[1, :3, 0, 0, 3].sum())
+    assert found[1, -2:].eq(0).all()
+
+
+def test_state_knows_when_prices_move_where_imbalance_does_not():
+    book = wandering(2000, 8)
+    book[..., 3] *= torch.linspace(0.1, 3, 2000)[torch.randperm(2000)][:, None, None, None]
+    wild = book[..., 3].abs().mean((1, 2, 3)) > 1
+    label = torch.where(wild, 2 * (torch.rand(2000) < 0.5), 1).long()[:, None]
+    state, imbalance = LogisticState(8, 5, 1), LogisticImbalance(5, 1)
+    for model in (state, imbalance):
+        model.fit([(book[:1000], None, label[:1000])])
+    held_out = [model.loss(model(book[1000:]), label[1000:]) for model in (state, imbalance)]
+    assert held_out[0] < held_out[1] - 0.2

@@ -6,11 +6,13 @@ from flash_pipeline.errors import InvalidConfig
 from flash_pipeline.order_book.features import FEATURES
 from flash_pipeline.training.book_recipes import (
     BOOK_RECIPES,
+    CODE,
     INPUTS,
     demo_book_recipe,
     full_book_recipe,
     get_book_recipe,
 )
+from flash_pipeline.training.sources import code_hash
 
 
 def test_inputs_are_those_of_the_windows():
@@ -34,6 +36,17 @@ def test_the_fingerprint_follows_recipe_and_books():
     assert recipe.fingerprint("a") != recipe.fingerprint("b")
     assert recipe.fingerprint("a") != full_book_recipe().fingerprint("a")
     assert json.loads(json.dumps(recipe.to_dict())) == recipe.to_dict()
+
+
+def test_the_fingerprint_follows_the_code_of_the_books(tmp_path):
+    books = tmp_path / "order_book"
+    books.mkdir()
+    (books / "labels.py").write_text("DOWN = 0\n")
+    before = code_hash(tmp_path, CODE)
+    code_hash.cache_clear()
+    (books / "labels.py").write_text("DOWN = 1\n")
+    assert code_hash(tmp_path, CODE) != before
+    assert code_hash(parts=CODE) != code_hash()
 
 
 @pytest.mark.parametrize(

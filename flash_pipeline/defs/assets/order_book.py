@@ -196,7 +196,7 @@ def order_book_model(
 def order_book_report(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
 ) -> dg.MaterializeResult:
-    """Held-out scores beside logistic imbalance, what the model looks at, and who is champion."""
+    """Held-out scores beside the regressions, what the model looks at, and who is champion."""
     from flash_pipeline.evaluation.book_report import CAPTIONS, score_table, write_book_report
     from flash_pipeline.training.book_results import BookResults, results_folder
     from flash_pipeline.training.tracking.sequences import (
@@ -223,9 +223,7 @@ def order_book_report(
         metadata={
             "verdict": report.verdict,
             "champion": story,
-            "scores": dg.MetadataValue.table(
-                [dg.TableRecord(row) for row in score_table(report.scores)]
-            ),
+            "scores": dg.MetadataValue.table([dg.TableRecord(row) for row in score_table(report)]),
             "report": dg.MetadataValue.path(folder / "report.html"),
             "mlflow_run": dg.MetadataValue.url(model.url),
             "synthetic": results.facts["synthetic"],

@@ -62,6 +62,9 @@ class Lean:
     Measured on BTCUSDT, 2026-03-10, by the second, as the correlation with the mid price's move
     over 10 s: imbalance of levels 2 to 9, 0.27; of the deep levels 11 to 25 five seconds before,
     0.23; the former where both agree, 0.47, and where they disagree, 0.04. Without a lean: 0.00.
+    These are of a volatile day. The quieter the hour, the more of the mid price's moves are places
+    beside the best price that empty and fill again: the first of them was 0.07, 0.15, 0.17 and 0.28
+    in the first three hours of 1, 4, 8 and 9 March.
 
     The price path is made first, so that the book agrees with the candles; for a Gaussian path
     that is the same in law as a price whose drift follows z. The touch itself does not lean: a

@@ -11,6 +11,7 @@ from flash_pipeline.exchange.instruments import Instrument
 from flash_pipeline.exchange.simulation.asset import Asset, AssetSpec
 from flash_pipeline.exchange.simulation.chunks import chunk_at
 from flash_pipeline.exchange.simulation.factor import Factor
+from flash_pipeline.exchange.simulation.flow_model import Lean
 from flash_pipeline.exchange.simulation.funding import funding_rate
 from flash_pipeline.exchange.simulation.listings import (
     LISTINGS,
@@ -49,6 +50,8 @@ class SimulatedMarket:
         0 or more.
     listings : sequence of AssetSpec
         What to simulate; nothing is computed before it is asked for.
+    lean : Lean or None
+        How the order flow foretells the price; None for `Lean()`.
 
     Raises
     ------
@@ -58,10 +61,16 @@ class SimulatedMarket:
 
     kind = "simulated"
 
-    def __init__(self, seed: int = DEFAULT_SEED, listings: Sequence[AssetSpec] = LISTINGS) -> None:
+    def __init__(
+        self,
+        seed: int = DEFAULT_SEED,
+        listings: Sequence[AssetSpec] = LISTINGS,
+        lean: Lean | None = None,
+    ) -> None:
         if seed < 0:
             raise InvalidConfig(f"seed {seed} cannot be used: expected 0 or more")
         self.seed = seed
+        self._lean = lean
         self._specs = {spec.instrument.symbol: spec for spec in listings}
         self._instruments = {name: self._specs[name].instrument for name in sorted(self._specs)}
         self._market = Factor(seed, "market", MARKET_VOLATILITY)
@@ -167,7 +176,7 @@ class SimulatedMarket:
         return Asset(self.seed, spec, self._market, self._sectors.get(spec.sector))
 
     def _make_flow(self, symbol: str) -> OrderFlow:
-        return OrderFlow(self._asset(symbol), self.seed)
+        return OrderFlow(self._asset(symbol), self.seed, self._lean)
 
     def _make_minutes(self, symbol: str, chunk: int) -> Candles:
         return minute_candles(self._asset(symbol), self.seed, chunk)

@@ -13,7 +13,6 @@ from flash_pipeline.model.config import ModelConfig
 from flash_pipeline.model.trader import FlashAttentionTrader
 from flash_pipeline.training.recipes import TrainConfig
 
-
 _CUDA_IS_FULL = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 """Of a context or a library that found no room: torch raises no OutOfMemoryError then."""
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import flash_pipeline
 from flash_pipeline.cli.dev import _dagster_command
+from flash_pipeline.defs.instance import prepare_instance
 from flash_pipeline.exchange import embedded_exchange
 from flash_pipeline.settings import Settings
 from flash_pipeline.training.checkpoint import Checkpoint
 from flash_pipeline.training.tracking.server import server_command, server_environment
+from flash_pipeline_tests.pages import text_of
 
 SOURCES = sorted(Path(flash_pipeline.__file__).parent.rglob("*.py"))
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
@@ -60,6 +62,16 @@ def test_a_pickle_in_the_place_of_a_checkpoint_is_refused_and_never_run(tmp_path
     assert checkpoint.resumed is None
     assert "cannot be read" in caplog.text
     assert not mark.exists()
+
+
+def test_what_dagster_is_told_below_the_home_is_kept_as_the_page_says(tmp_path):
+    said = tmp_path / "dagster" / "dagster.yaml"
+    said.parent.mkdir()
+    said.write_text("telemetry:\n  enabled: true\n")
+    prepare_instance(Settings(home=tmp_path), {})
+    assert said.read_text() == "telemetry:\n  enabled: true\n"
+    page = text_of("SECURITY.md")
+    assert "can run code as you: Dagster imports what `dagster/dagster.yaml`" in page
 
 
 def test_every_server_listens_on_this_machine_alone(tmp_path):

@@ -84,7 +84,8 @@ def newest_forecasts(
     Returns
     -------
     list of dict
-        The columns of the table, its bounds null where there are none, and `age_s`, `stale`, `made_at_utc`, `until_utc`.
+        The columns of the table, its bounds null where there are none, and `age_s`, `stale`,
+        `made_at_utc`, `until_utc`.
 
     Raises
     ------

@@ -29,7 +29,8 @@ def check_configs(run_config: Mapping[str, Any]) -> None:
     """Refuse a run's configuration with a value out of its bounds.
 
     Dagster itself checks it as the asset's step begins: a fee that cannot be would cost a training
-    first.
+    first. A value that is to come from the environment, `{"env": "NAME"}`, is left to Dagster: it
+    reads it there.
 
     Raises
     ------
@@ -37,12 +38,20 @@ def check_configs(run_config: Mapping[str, Any]) -> None:
         With the asset, the field, its value, and what was expected.
     """
     for asset, given in run_config.get("ops", {}).items():
-        config = CONFIGS.get(asset)
+        values = (given or {}).get("config") or {}
         try:
-            if config is not None:
-                config(**(given or {}).get("config", {}))
+            if asset in CONFIGS:
+                known = {name: each for name, each in values.items() if not _from_outside(each)}
+                CONFIGS[asset](**known)
         except ValidationError as error:
             raise InvalidConfig(f"config of {asset}: {words_of(error)}") from error
+
+
+def _from_outside(value: object) -> bool:
+    """Say whether a value, or one within it, is the environment's."""
+    if isinstance(value, Mapping):
+        return set(value) == {"env"} or any(map(_from_outside, value.values()))
+    return isinstance(value, list) and any(map(_from_outside, value))
 
 
 def words_of(error: ValidationError) -> str:

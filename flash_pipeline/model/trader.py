@@ -95,9 +95,9 @@ class FlashAttentionTrader(SequenceModel):
         """
         self.check_input(x_BTI, valid_BT)
         valid_BT = needed_mask(valid_BT)
-        self._choice = self.choose_attention(x_BTI.shape[1], valid_BT is not None)
+        self._choice = choice = self.choose_attention(x_BTI.shape[1], valid_BT is not None)
         dense = self.config.supervision == "dense"
-        return self.run(x_BTI, valid_BT, self._choice, every_bar=dense)
+        return self.run(x_BTI, valid_BT, choice, every_bar=dense)
 
     def run(
         self,
@@ -151,8 +151,8 @@ class FlashAttentionTrader(SequenceModel):
         """
         self.check_input(x_BTI, valid_BT)
         valid_BT = needed_mask(valid_BT)
-        self._choice = self.choose_attention(x_BTI.shape[1], valid_BT is not None)
-        return self.run(x_BTI, valid_BT, self._choice, every_bar=False)
+        self._choice = choice = self.choose_attention(x_BTI.shape[1], valid_BT is not None)
+        return self.run(x_BTI, valid_BT, choice, every_bar=False)
 
     def loss(self, outputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
         """Return the head's loss, a scalar: see `Head.loss`."""

@@ -95,6 +95,9 @@ class ModelBundle:
     half_width_S: tuple[float, ...] | None = None
     """Half width of each symbol's interval around a prediction, in the unit of the scaled targets:
     see `training.intervals`. None for other heads, and in bundles of an older version."""
+    sessional: tuple[str, ...] = ()
+    """Those of its symbols whose market may close: candles at hand have gaps then and do not give
+    its inputs. Empty in bundles of an older version."""
 
     @property
     def member_weights(self) -> tuple[dict[str, torch.Tensor], ...]:
@@ -119,6 +122,7 @@ class ModelBundle:
             "prediction_scale": self.prediction_scale,
             "members": len(self.member_weights),
             "half_width": None if self.half_width_S is None else list(self.half_width_S),
+            "sessional": list(self.sessional),
             "provenance": dataclasses.asdict(self.provenance),
         }
         text = json.dumps(description, indent=2, sort_keys=True)
@@ -169,6 +173,7 @@ class ModelBundle:
             horizon=description["horizon"],
             prediction_scale=description["prediction_scale"],
             half_width_S=_numbers(description.get("half_width")),
+            sessional=tuple(description.get("sessional", ())),
             provenance=Provenance(**description["provenance"]),
         )
 

@@ -3,6 +3,7 @@
 Shape letters: L bars of the lookback, I = S * F inputs.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ from flash_pipeline.training.scaler import Floats
 TIME_COLUMNS = ("start_time", "open_time", "startTime", "openTime")
 """Names that the column of the candles' starts may have."""
 
-PRICES = ("open", "high", "low", "close")
+NUMBERS = ("open", "high", "low", "close", "volume")
+
+INSTANTS = (10**11, 10**13)
+"""Bounds of an instant in ms, 1973 to 2286: in seconds, us or ns no time of a market is within."""
 
 MAX_AGE_BARS = 2
 """Bars that the newest close may lie before the present instant."""
@@ -48,7 +52,7 @@ def newest_window(
     ----------
     candles : pd.DataFrame
         As `expected_candles` says; numbers may be strings, as Bybit sends them. Further columns
-        and symbols are left out, and so are candles older than needed.
+        and symbols are left out, and so are candles older than needed, whatever they hold.
     bundle : ModelBundle
         The model that it is for.
     as_of : int
@@ -59,18 +63,20 @@ def newest_window(
     Returns
     -------
     tuple of array [L, I] float32 and int
-        Unscaled features, and the close of the last bar, ms since the epoch.
+        Unscaled features, not finite where they cannot be computed, and the close of the last
+        bar, ms since the epoch.
 
     Raises
     ------
     InvalidInput
-        If a column, symbol or candle is missing, a candle is twice there, out of order, off the
-        grid, still forming or no candle, or the newest one is too old. The message names it.
+        If a column, symbol or candle is missing, a column or candle is twice there, a candle is
+        out of order, off the grid, still forming or none, a start is not in ms, or the newest
+        candle is too old. The message names it.
     NotEnoughHistory
         If there are too few candles.
     """
     interval = Interval.parse(bundle.interval)
-    table = _checked(candles)
+    table = _of_symbols(candles, bundle.symbols)
     parts = [_of_symbol(table, symbol, interval) for symbol in bundle.symbols]
     last = max(int(part["start_time"].iloc[-1]) for part in parts)
     first = last - (needed_bars(bundle) - 1) * interval.milliseconds
@@ -87,23 +93,50 @@ def newest_window(
             f"the newest candle closed at {iso_utc(closed)}, more than {max_age_bars} bars before "
             f"{iso_utc(as_of)}: give newer ones, or as_of"
         )
-    kept = pd.concat([part[part["start_time"] >= first] for part in parts])
+    kept = _checked(pd.concat([part[part["start_time"] >= first] for part in parts]))
     features = compute_features(pa.Table.from_pandas(kept, preserve_index=False), interval)
     return _window(features, bundle), closed
 
 
-def _checked(candles: pd.DataFrame) -> pd.DataFrame:
-    """Return symbol, start, prices and volume as numbers."""
-    found = [name for name in TIME_COLUMNS if name in candles.columns]
-    missing = [name for name in ("symbol", *PRICES, "volume") if name not in candles.columns]
+def checked_instant(value: float, name: str) -> int:
+    """Return an instant, ms since the epoch.
+
+    Raises
+    ------
+    InvalidInput
+        If it is fractional, or so far off that its unit must be another.
+    """
+    if not INSTANTS[0] <= value < INSTANTS[1]:
+        raise InvalidInput(f"{name} is {value:g}: expected milliseconds since the epoch")
+    return int(value)
+
+
+def _of_symbols(candles: pd.DataFrame, symbols: Sequence[str]) -> pd.DataFrame:
+    """Return the candles of these symbols as they are, but for a numeric `start_time`."""
+    names = list(map(str, candles.columns))
+    found = [name for name in TIME_COLUMNS if name in names]
+    missing = [name for name in ("symbol", *NUMBERS) if name not in names]
     if len(found) != 1:
         missing.append("start_time" if not found else f"one only of {' and '.join(found)}")
     if missing:
-        raise InvalidInput(f"columns {list(map(str, candles.columns))} lack {', '.join(missing)}")
-    numbers = {name: _numbers(candles[name], name) for name in (*PRICES, "volume")}
-    start_N = _starts(candles[found[0]], found[0])
-    table = pd.DataFrame(
-        {"symbol": candles["symbol"].astype(str), "start_time": start_N, **numbers}
+        raise InvalidInput(f"columns {names} lack {', '.join(missing)}")
+    used = ["symbol", found[0], *NUMBERS]
+    twice = [name for name in used if names.count(name) > 1]
+    if twice:
+        raise InvalidInput(f"columns {names} hold {', '.join(twice)} more than once")
+    table = candles.set_axis(names, axis=1)[used]
+    table["symbol"] = table["symbol"].astype(str)
+    absent = [symbol for symbol in symbols if symbol not in set(table["symbol"])]
+    if absent:
+        raise InvalidInput(f"symbol {absent[0]} is missing among {sorted(set(table['symbol']))}")
+    table = table[table["symbol"].isin(symbols)]
+    return table.assign(start_time=_starts(table[found[0]], found[0]))
+
+
+def _checked(candles: pd.DataFrame) -> pd.DataFrame:
+    """Return symbol, start, prices and volume as numbers that may be a candle's."""
+    table = candles[["symbol", "start_time"]].assign(
+        **{name: _numbers(candles[name], name) for name in NUMBERS}
     )
     high_N, low_N = table["high"], table["low"]
     good_N = (low_N > 0) & (table["volume"] >= 0)
@@ -113,12 +146,14 @@ def _checked(candles: pd.DataFrame) -> pd.DataFrame:
         row = table[~good_N].iloc[0]
         raise InvalidInput(
             f"{row['symbol']} at {iso_utc(int(row['start_time']))} is no candle: "
-            + ", ".join(f"{name} {row[name]}" for name in (*PRICES, "volume"))
+            + ", ".join(f"{name} {row[name]}" for name in NUMBERS)
         )
     return table
 
 
 def _numbers(column: "pd.Series[Any]", name: str) -> "pd.Series[float]":
+    if _holds_truth(column):
+        raise InvalidInput(f"column {name} holds what is no number: true or false")
     try:
         values = column.astype(np.float64)
     except (TypeError, ValueError) as error:
@@ -128,20 +163,33 @@ def _numbers(column: "pd.Series[Any]", name: str) -> "pd.Series[float]":
     return values
 
 
+def _holds_truth(column: "pd.Series[Any]") -> bool:
+    """Say whether anything is true or false, which pandas reads as 1 and 0."""
+    mixed = column.dtype == object and any(isinstance(each, bool | np.bool_) for each in column)
+    return mixed or pd.api.types.is_bool_dtype(column)
+
+
 def _starts(column: "pd.Series[Any]", name: str) -> "pd.Series[int]":
+    """Return the starts in ms since the epoch."""
     if isinstance(column.dtype, pd.DatetimeTZDtype) or column.dtype.kind == "M":
         if column.isna().any():
             raise InvalidInput(f"column {name} holds a time that is missing")
-        utc = pd.to_datetime(column, utc=True)
-        return (utc - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(milliseconds=1)
-    return _numbers(column, name).astype(np.int64)
+        since = pd.to_datetime(column, utc=True) - pd.Timestamp(0, tz="UTC")
+        values = since / pd.Timedelta(milliseconds=1)
+    else:
+        values = _numbers(column, name)
+    wrong_N = (values < INSTANTS[0]) | (values >= INSTANTS[1]) | (values % 1 != 0)
+    if wrong_N.any():
+        raise InvalidInput(
+            f"column {name} holds {values[wrong_N].iloc[0]:.15g}: expected whole milliseconds "
+            "since the epoch"
+        )
+    return values.astype(np.int64)
 
 
 def _of_symbol(table: pd.DataFrame, symbol: str, interval: Interval) -> pd.DataFrame:
     """Return a symbol's candles, oldest first."""
     part = table[table["symbol"] == symbol]
-    if part.empty:
-        raise InvalidInput(f"symbol {symbol} is missing among {sorted(set(table['symbol']))}")
     if len(part) > 1 and part["start_time"].iloc[0] > part["start_time"].iloc[-1]:
         part = part[::-1]
     start_T = part["start_time"].to_numpy()
@@ -178,13 +226,11 @@ def _check_span(
 
 def _window(features: pa.Table, bundle: ModelBundle) -> Floats:
     """Return the features [L, I] of the last bars."""
-    table = features.to_pandas()
-    by_symbol = dict(list(table.groupby("symbol")))
-    x_LSF = np.stack(
-        [
-            by_symbol[symbol][list(bundle.feature_names)].to_numpy(np.float32)[-bundle.lookback :]
-            for symbol in bundle.symbols
-        ],
-        axis=1,
-    )
+    by_symbol = dict(list(features.to_pandas().groupby("symbol")))
+    names, newest = list(bundle.feature_names), slice(-bundle.lookback, None)
+    with np.errstate(over="ignore"):  # infinite then: unknown, as what cannot be computed
+        x_LSF = np.stack(
+            [by_symbol[symbol][names].to_numpy(np.float32)[newest] for symbol in bundle.symbols],
+            axis=1,
+        )
     return x_LSF.reshape(bundle.lookback, -1)

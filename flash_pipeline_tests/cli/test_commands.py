@@ -13,7 +13,7 @@ from flash_pipeline.cli.output import duration_words, print_json, print_table
 HEAVY = {"torch", "mlflow", "dagster", "pyarrow", "duckdb", "pandas", "numpy", "rich", "requests"}
 COMMANDS = (
     *("audit", "dev", "doctor", "evaluate", "exchange", "forecast", "import"),
-    *("promote", "promotions", "rollback", "run"),
+    *("promote", "promotions", "prune", "rollback", "run"),
 )
 AS_INSTALLED = (
     "import sys; sys.argv[0] = 'flash_pipeline'; from flash_pipeline.cli import main; main()"

@@ -126,6 +126,8 @@ def test_an_audit_that_fails_is_exit_status_1(command, invoke, monkeypatch):
         return results
 
     monkeypatch.setattr("flash_pipeline.evaluation.audits.audit_version", audit_version)
+    command.home.mkdir(exist_ok=True)
+    (command.home / "mlflow.db").touch()  # of an earlier run
     done = invoke(command.home, "audit", "3", "--quick")
     assert (done.exit_code, asked) == (1, [("3", False)])
     lines = [line.split() for line in done.stdout.splitlines() if line.strip()]

@@ -124,6 +124,8 @@ def test_all_checks_pass(finished):
         "features_match_the_candles",
         "newest_window_is_fresh",
         "champion_does_not_leak",
+        "forecasts_are_fresh",
+        "features_are_fresh",
         "forecasts_are_unique",
         "live_forecasts_keep_the_backtests_promise",
         "features_have_not_drifted",

@@ -18,7 +18,7 @@ from flash_pipeline.defs.failures import failure_reason
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
 from flash_pipeline.defs.retention import RetentionConfig, prune
 from flash_pipeline.settings import Settings
-from flash_pipeline.training.tracking import CHAMPION, Registry
+from flash_pipeline.training.tracking import CHAMPION, MODEL_NAME, Registry
 from flash_pipeline_tests.defs.conftest import small_chain
 
 NETWORK = {"instruments", "klines", "funding", "mark_klines", "tickers"}
@@ -119,10 +119,10 @@ def test_no_other_failure_is_tried_again(instance):
 
 @pytest.fixture(scope="module")
 def aged(tmp_path_factory):
-    """Yield a chain after two runs, pruned a year later with nothing kept but what is needed."""
+    """Yield a chain after three runs, pruned a year later with nothing kept but what is needed."""
     with small_chain(tmp_path_factory.mktemp("aged")) as chain:
-        for horizon in (24, 12):
-            result = chain.run(horizon=horizon)
+        for epochs in (1, 2, 3):
+            result = chain.run(epochs=epochs)
             assert result.success, failure_reason(result)
         config = RetentionConfig(
             model_versions=1,
@@ -137,7 +137,7 @@ def aged(tmp_path_factory):
             patch.setattr(retention.time, "time", lambda: now + YEAR_S)
             dry = prune(chain.settings, chain.instance, config.model_copy(update={"dry_run": True}))
             done = prune(chain.settings, chain.instance, config)
-        yield chain, dry, done, chain.run(horizon=12)
+        yield chain, dry, done, chain.run(epochs=3)
 
 
 def test_a_pruned_home_has_all_that_the_next_run_needs(aged):
@@ -158,8 +158,8 @@ def test_a_dry_run_says_what_the_pruning_then_removes(aged):
 def test_the_real_models_go_with_their_bytes(aged):
     chain, _, pruning, _ = aged
     sizes = {item.kind: item.size for item in pruning.items}
-    left = len(Registry(chain.settings).client.search_model_versions(""))
-    assert left + pruning.by_kind().get("model version", (0, 0))[0] == 2
+    left = Registry(chain.settings).client.search_model_versions(f"name = {MODEL_NAME!r}")
+    assert (len(left), pruning.by_kind()["model version"][0]) == (2, 1)
     assert all(size > 10_000 for kind, size in sizes.items() if kind == "model version")
     assert Path(chain.settings.windows / "blocks.parquet").exists()
 

@@ -225,9 +225,7 @@ def test_windows_of_another_recipe_are_refused(walk, results):
     assert "materialize window_tensors by it first" in failure_reason(other)
 
 
-@pytest.mark.parametrize(
-    "bad", [{"folds": 0}, {"folds": 6}, {"growth": "sideways"}, {"embargo": -1}, {"history": 1.0}]
-)
+@pytest.mark.parametrize("bad", [{"folds": 0}, {"folds": 6}, {"embargo": -1}, {"history": 1.0}])
 def test_a_configuration_out_of_its_bounds_is_refused(walk, bad):
     refused = walk.run("1", plan=bad)
     assert not refused.success

@@ -21,6 +21,21 @@ def padded_on_the_left(x_BTI, n_bars, fill=math.nan):
     return torch.cat([padding, x_BTI], 1), valid_BT
 
 
+class Contended(FlashAttentionTrader):
+    """Stands for a model that several threads ask: what it noted is not there a moment later."""
+
+    _choice = property(lambda _: None, lambda *_: None)
+
+
+def test_what_another_thread_chose_meanwhile_changes_nothing(make_model, bars):
+    model, x_BTI = make_model().eval(), bars(2, 10)
+    shared = Contended(model.config).eval()
+    shared.load_state_dict(model.state_dict())
+    for given in ((x_BTI, None), padded_on_the_left(x_BTI, 3)):
+        assert shared(*given).equal(model(*given))
+        assert shared.last_outputs(*given).equal(model.last_outputs(*given))
+
+
 @pytest.mark.parametrize("n_bars", [1, 63, 64, 65, 150])
 @pytest.mark.parametrize("head", HEADS)
 def test_a_window_of_any_length_gives_one_float32_output_per_symbol(make_model, bars, head, n_bars):

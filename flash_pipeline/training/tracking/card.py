@@ -42,6 +42,7 @@ def model_card(name: str, training: Training) -> str:
         f"{best.number}",
         "interval": _interval(bundle),
     }
+    given = "windows" if bundle.sessional else "candles"
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return f"""# {name}
 
@@ -66,7 +67,7 @@ not show.
 import mlflow
 
 model = mlflow.pyfunc.load_model("models:/{name}@champion")
-model.predict(candles)  # symbol, made_at, horizon, prediction, lower, upper
+model.predict({given})  # symbol, made_at, horizon, prediction, lower, upper
 ```
 
 It takes {expected_inputs(bundle)}.

@@ -8,6 +8,9 @@
 `mlflow.pyfunc.log_model` writes much the same. It first lists every file of every installed
 package, to warn of requirements that are not met: two seconds of each process that trains. Ours
 are read from what is installed, so they are met.
+
+This package itself is not among them: it is on no index, and whoever took its name there would be
+installed and run by MLflow's default environments. It is installed by hand from its source.
 """
 
 import sys
@@ -22,7 +25,7 @@ from mlflow.pyfunc import add_to_model
 
 from flash_pipeline.training.tracking.served import ARTIFACTS
 
-_PINNED = ("flash-pipeline", "mlflow", "numpy", "safetensors", "torch")
+_PINNED = ("mlflow", "numpy", "safetensors", "torch")
 _REQUIREMENTS = "requirements.txt"
 _ENVIRONMENT = "python_env.yaml"
 
@@ -60,7 +63,7 @@ def save_model(
     own = folder / ARTIFACTS / artifact
     own.mkdir(parents=True)
     save(own)
-    pinned = [f"{name}=={package_version(name)}" for name in (*_PINNED, *packages)]
+    pinned = [f"{name}=={_public(package_version(name))}" for name in (*_PINNED, *packages)]
     (folder / _REQUIREMENTS).write_text("".join(f"{line}\n" for line in pinned))
     python = ".".join(map(str, sys.version_info[:3]))
     (folder / _ENVIRONMENT).write_text(
@@ -77,3 +80,8 @@ def save_model(
         python_env=_ENVIRONMENT,
     )
     mlflow_model.save(str(folder / "MLmodel"))
+
+
+def _public(version: str) -> str:
+    """Return a version without its local part, as `+cpu`, which the public index has not."""
+    return version.partition("+")[0]

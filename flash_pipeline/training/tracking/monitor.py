@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-from mlflow.exceptions import MlflowException
-
 from flash_pipeline.settings import redacted
 
 _log = logging.getLogger(__name__)
@@ -20,27 +18,41 @@ SAMPLING_SECONDS = 5
 def system_metrics(run_id: str) -> Iterator[None]:
     """Log the machine's use to a run during the block, as `system/...`.
 
-    Nothing is logged without psutil, and nothing of the GPU without nvidia-ml-py.
+    Nothing is logged without psutil, and nothing of the GPU without nvidia-ml-py. What goes wrong
+    here, as on a machine that tells no figures of its network, is a warning and stops nothing.
     """
-    if find_spec("psutil") is None:
-        yield
-        return
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-    make: Any = SystemMetricsMonitor  # untyped
-    monitor = make(run_id, sampling_interval=SAMPLING_SECONDS)
-    monitor.start()
+    monitor: Any = None
+    if find_spec("psutil") is not None:
+        with _unharmed():
+            monitor = _started(run_id)
     try:
         yield
     finally:
-        monitor.finish()
-        _publish_last(monitor)
+        if monitor is not None:
+            with _unharmed():
+                monitor.finish()
+                _publish_last(monitor)
+
+
+@contextmanager
+def _unharmed() -> Iterator[None]:
+    """Make a warning of any error: the model counts, not the machine's figures."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  (psutil's, the system's, MLflow's)
+        _log.warning("the machine's use is not logged: %s", redacted(repr(error)))
+
+
+def _started(run_id: str) -> Any:  # noqa: ANN401  (MLflow's own, untyped)
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    make: Any = SystemMetricsMonitor
+    monitor = make(run_id, sampling_interval=SAMPLING_SECONDS)
+    monitor.start()
+    return monitor
 
 
 def _publish_last(monitor: Any) -> None:  # noqa: ANN401  (MLflow's own, untyped)
     """Log the sample that a finished monitor took last: it drops that of a block under 5 s."""
-    try:
-        monitor.publish_metrics(monitor.aggregate_metrics())
-        monitor.mlflow_logger.flush()
-    except MlflowException as error:  # the model counts, not the machine's figures
-        _log.warning("the machine's use is not logged: %s", redacted(str(error)))
+    monitor.publish_metrics(monitor.aggregate_metrics())
+    monitor.mlflow_logger.flush()

@@ -23,7 +23,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.retention import Item, tree_size
 from flash_pipeline.training.tracking.baselines import BASELINE_EXPERIMENT, baseline_name
-from flash_pipeline.training.tracking.registry import MODEL_NAME, RIVAL_TAG, Registry
+from flash_pipeline.training.tracking.registry import CHAMPION, MODEL_NAME, RIVAL_TAG, Registry
 from flash_pipeline.training.tracking.store import EXPERIMENT, quiet_mlflow
 from flash_pipeline.training.tracking.walks import WALK_FORWARDS
 
@@ -121,14 +121,16 @@ class _Plan:
         with _absent_allowed():
             aliases = self._client.get_registered_model(name).aliases
         needed = set(self._protected)
-        for number in map(str, aliases.values()):
-            needed.update(self._chain(name, number))
+        for alias, number in aliases.items():
+            # The rival of the others, such as the challenger, is the champion itself.
+            steps = self._champions + (alias != CHAMPION)
+            needed.update(self._chain(name, str(number), steps))
         return needed
 
-    def _chain(self, name: str, number: str) -> list[str]:
-        """Return a version and those before it, along the `rival` tags."""
+    def _chain(self, name: str, number: str, steps: int) -> list[str]:
+        """Return a version and so many before it, along the `rival` tags."""
         chain = [number]
-        for _ in range(1 + self._champions):  # a challenger's rival is the champion itself
+        for _ in range(steps):
             tags: Mapping[str, str] = getattr(self._versions[name].get(chain[-1]), "tags", {})
             rival = tags.get(RIVAL_TAG, "")
             if not rival or rival in chain:

@@ -5,7 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -101,6 +101,7 @@ class TrackedTraining:
         process that is killed before leaves a run, never half a model.
         """
         client = self.registry.client
+        training = _with_sessions(training, dict(self.registry.settings.yahoo_tickers))
         facts = {
             "attention": training.attention,
             "step": training.form,
@@ -124,13 +125,22 @@ class TrackedTraining:
             artifact=BUNDLE_ARTIFACT,
             loader=_LOADER,
             signature=signature(),
-            example=example_candles(training.bundle),
-            metadata={"inputs": expected_inputs(training.bundle)},
+            example=None if training.bundle.sessional else example_candles(training.bundle),
+            metadata={
+                "inputs": expected_inputs(training.bundle),
+                "synthetic": training.bundle.provenance.synthetic,
+            },
         )
         tags = {**self.tags, **facts}
         return self.registry.register(
             model_uri, self.run_id, tags, description=model_card(self.registry.name, training)
         )
+
+
+def _with_sessions(training: Training, tickers: Mapping[str, str]) -> Training:
+    """Note in the bundle which of its symbols are of markets that close."""
+    sessional = tuple(symbol for symbol in training.bundle.symbols if symbol in tickers)
+    return replace(training, bundle=replace(training.bundle, sessional=sessional))
 
 
 def log_model(
@@ -144,7 +154,7 @@ def log_model(
     signature: ModelSignature,
     packages: Sequence[str] = (),
     example: Any = None,  # noqa: ANN401  (MLflow's own, untyped)
-    metadata: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str | bool] | None = None,
 ) -> str:
     """Log a model to a run, without a pickle: see `flavor`.
 

@@ -18,6 +18,7 @@ from flash_pipeline.training.baselines.raw import frame_of
 from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.given_candles import (
     MAX_AGE_BARS,
+    checked_instant,
     expected_candles,
     newest_window,
 )
@@ -50,6 +51,9 @@ _PARAMS = (
     ParamSpec("features", DataType.string, [], shape=(-1,)),
 )
 
+_OF_CANDLES = {spec.name: spec for spec in _PARAMS if spec.name in ("as_of", "max_age_bars")}
+_OF_WINDOWS = {spec.name: spec for spec in _PARAMS if spec.name not in _OF_CANDLES}
+
 _COLUMNS = (
     ColSpec(DataType.string, "symbol"),
     ColSpec(DataType.long, "made_at"),
@@ -80,36 +84,40 @@ class Forecaster:
         Parameters
         ----------
         model_input : DataFrame or array [n, lookback, symbols * features]
-            Candles (see `newest_window`), or unscaled features, NaN where unknown.
+            Candles (see `newest_window`), or unscaled features, NaN or None where unknown.
         params : dict
             Of candles: `as_of`, the present instant, ms since the epoch (by default this
             machine's), and `max_age_bars`. Of an array: `made_at`, the close of each window's
             last bar, ms since the epoch; `symbols` and `features`, the order of its last axis,
-            which is compared with the model's.
+            which is compared with the model's. None stands for the default.
 
         Returns
         -------
         pd.DataFrame
             `symbol, made_at, horizon, prediction, lower, upper`; of an array `window` before
             them, counted from 0, and `made_at` null where it is not given. The bounds are those
-            of `Predictor.bounds`.
+            of `Predictor.bounds`. Prediction and bounds are null for a symbol whose newest bar
+            lacks a feature: its last price is not known, or its volume has been 0 throughout.
 
         Raises
         ------
         InvalidInput
             If the input cannot be used; the message says why and what is expected.
         """
-        bundle, options = self._predictor.bundle, params or {}
+        bundle = self._predictor.bundle
+        options = {name: each for name, each in (params or {}).items() if each is not None}
         try:
             if isinstance(model_input, pd.DataFrame):
+                _refuse_others(options, _OF_WINDOWS, "windows, and candles were given")
                 return self._of_candles(model_input, options)
+            _refuse_others(options, _OF_CANDLES, "candles, and an array was given")
             return self._of_windows(model_input, options)
         except (InvalidInput, DataError) as error:
             raise InvalidInput(f"{error}. Expected: {expected_inputs(bundle)}") from error
 
     def _of_candles(self, candles: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         given = params.get("as_of", _NOW)
-        as_of = int(time.time() * 1000) if given == _NOW else int(given)
+        as_of = checked_instant(time.time() * 1000 if given == _NOW else given, "as_of")
         x_LI, made_at = newest_window(
             candles, self._predictor.bundle, as_of, int(params.get("max_age_bars", MAX_AGE_BARS))
         )
@@ -132,6 +140,10 @@ class Forecaster:
 
     def _table(self, x_NLI: Floats, made_at_N: list[Any]) -> pd.DataFrame:
         bundle, count = self._predictor.bundle, len(self._predictor.bundle.symbols)
+        finite_NLI = np.isfinite(x_NLI)
+        x_NLI = np.where(finite_NLI, x_NLI, np.float32(np.nan))
+        newest_NSF = finite_NLI[:, -1].reshape(len(x_NLI), count, len(bundle.feature_names))
+        known_NS = np.asarray(newest_NSF.all(axis=-1))
         told = self._predictor.predict_windows(x_NLI)
         lower_NS, upper_NS = self._predictor.bounds(told, self._predictor.sigma(x_NLI[:, -1]))
         return pd.DataFrame(
@@ -140,9 +152,9 @@ class Forecaster:
                 "symbol": list(bundle.symbols) * len(x_NLI),
                 "made_at": pd.array(made_at_N, dtype="Int64").repeat(count),
                 "horizon": bundle.horizon,
-                "prediction": told.value_NS.ravel(),
-                "lower": lower_NS.ravel(),
-                "upper": upper_NS.ravel(),
+                "prediction": _nullable(told.value_NS, known_NS),
+                "lower": _nullable(lower_NS, known_NS),
+                "upper": _nullable(upper_NS, known_NS),
             }
         )
 
@@ -220,9 +232,13 @@ class ServedBaseline(PythonModel):
 
 
 def expected_inputs(bundle: ModelBundle) -> str:
-    """Return in words what a served model takes: the signature that its refusals state."""
+    """Return in words what a served model takes: the signature that its refusals state.
+
+    Candles of a market that closes have gaps, which are refused: there they are not offered.
+    """
+    candles = "" if bundle.sessional else f"{expected_candles(bundle)}; or "
     return (
-        f"{expected_candles(bundle)}; or an array of floats (n, {bundle.lookback}, "
+        f"{candles}an array of floats (n, {bundle.lookback}, "
         f"{bundle.config.input_dim}) of unscaled features, NaN where unknown, whose last axis is "
         f"{', '.join(bundle.symbols)}, each with {', '.join(bundle.feature_names)}"
     )
@@ -246,8 +262,25 @@ def baseline_signature(inputs: Inputs) -> ModelSignature:
     return ModelSignature(Schema([windows]), Schema([predictions]), ParamSchema([made_at]))
 
 
+def _refuse_others(options: Mapping[str, Any], others: Mapping[str, ParamSpec], whose: str) -> None:
+    """Refuse parameters of the other kind of input; MLflow fills in those that are not given."""
+    for name, spec in others.items():
+        given = options.get(name, spec.default)
+        if (list(given) if spec.shape else given) != spec.default:
+            raise InvalidInput(f"the parameter {name} is for {whose}")
+
+
+def _nullable(value_NS: Floats, known_NS: npt.NDArray[np.bool_]) -> Any:  # noqa: ANN401  (pandas')
+    """Return numbers in one row, null where not known: JSON has a null and no NaN."""
+    return pd.array(np.where(known_NS, value_NS, np.nan).ravel().astype(float), dtype="Float64")
+
+
 def _floats(windows: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401  (whatever a caller gives)
-    found = np.asarray(windows)
-    if found.dtype.kind not in "fiu":
-        raise InvalidInput(f"an array of {found.dtype}")
-    return found.astype(np.float32, copy=False)
+    try:
+        found = np.asarray(windows)
+        if found.dtype.kind not in "fiuO":
+            raise InvalidInput(f"an array of {found.dtype}")
+        with np.errstate(over="ignore"):
+            return found.astype(np.float32, copy=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"no array of numbers: {error}") from error

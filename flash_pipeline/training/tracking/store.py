@@ -19,9 +19,6 @@ from flash_pipeline.settings import Settings, redacted
 EXPERIMENT = "flash-attention-trader"
 """Name of the experiment that trainings and their reports are logged to."""
 
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Tag by which the UI shows trainings and not the pages of language models."""
-
 _REMOTE = {"http", "https"}
 _DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}
 
@@ -78,7 +75,7 @@ def experiment_id(client: MlflowClient, settings: Settings, name: str = EXPERIME
         return str(found.experiment_id)
     local = urlsplit(settings.tracking_uri).scheme not in _REMOTE
     location = settings.mlflow_artifacts.as_uri() if local else None
-    return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
+    return str(client.create_experiment(name, artifact_location=location))
 
 
 class quiet_mlflow(warnings.catch_warnings):

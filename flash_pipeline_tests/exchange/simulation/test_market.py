@@ -3,6 +3,7 @@ import pytest
 
 from flash_pipeline.errors import InvalidConfig, InvalidSymbol
 from flash_pipeline.exchange import SimulatedMarket
+from flash_pipeline.exchange.simulation.flow_model import NO_LEAN, Lean
 from flash_pipeline.exchange.source import CandleRequest
 from flash_pipeline.market import Interval, parse_instant
 
@@ -186,3 +187,8 @@ def test_funding_of_a_settlement_does_not_depend_on_the_clock(market, now):
     early = market.funding("BTCUSDT", 0, last, 50, last)
     late = market.funding("BTCUSDT", 0, last, 50, now)
     assert early == late
+
+
+def test_the_order_flow_leans_unless_the_market_is_told_otherwise():
+    assert SimulatedMarket().order_flow("BTCUSDT").lean == Lean()
+    assert SimulatedMarket(lean=NO_LEAN).order_flow("BTCUSDT").lean == NO_LEAN

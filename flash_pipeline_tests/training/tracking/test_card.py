@@ -50,9 +50,3 @@ def test_the_logged_model_belongs_to_the_run_and_its_experiment(tracked, tracked
     assert model.params == run.data.params
     linked = [{"name": tracked.name, "version": int(tracked_model.version)}]
     assert json.loads(model.tags["mlflow.modelVersions"]) == linked
-
-
-def test_the_ui_shows_the_experiment_as_one_of_trainings(tracked, tracked_model):
-    run = tracked.client.get_run(tracked_model.run_id)
-    tags = tracked.client.get_experiment(run.info.experiment_id).tags
-    assert tags["mlflow.experimentKind"] == "custom_model_development"

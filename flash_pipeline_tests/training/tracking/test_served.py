@@ -11,12 +11,14 @@ import pandas as pd
 import pytest
 import torch
 
+from flash_pipeline.errors import InvalidInput
 from flash_pipeline.features import WARMUP_BARS, compute_features
 from flash_pipeline.market import Interval
 from flash_pipeline.settings import Settings
 from flash_pipeline.training.predictor import Predictor
 from flash_pipeline.training.tracking import Registry
 from flash_pipeline.training.tracking.examples import example_candles
+from flash_pipeline.training.tracking.served import Forecaster
 
 HOUR_MS = 3_600_000
 FIRST_MS = 1_704_067_200_000
@@ -133,6 +135,23 @@ def test_either_order_and_more_than_is_needed_give_the_same(served, candles):
     pd.testing.assert_frame_equal(told, predict(served, stamped, as_of=NOW))
 
 
+def test_what_is_left_out_may_hold_anything(served, candles):
+    told = predict(served, candles, as_of=NOW)
+    nobody = candles.assign(symbol="XRPUSDT", start_time=np.nan, close="much")
+    older = candles.groupby("symbol").head(1)
+    older = older.assign(start_time=older.start_time - HOUR_MS, close=np.nan, high=-1.0)
+    more = pd.concat([nobody, older, candles])
+    pd.testing.assert_frame_equal(told, predict(served, more, as_of=NOW))
+
+
+def test_null_stands_for_a_parameters_default(bundle, windows, candles):
+    forecaster = Forecaster(bundle)
+    none = dict.fromkeys(("as_of", "max_age_bars", "made_at", "symbols", "features"))
+    pd.testing.assert_frame_equal(forecaster.predict(windows), forecaster.predict(windows, none))
+    with pytest.raises(InvalidInput, match="more than 2 bars before"):
+        forecaster.predict(candles, none)
+
+
 def test_windows_without_a_time_have_none(served, windows):
     assert predict(served, windows).made_at.isna().all()
     assert list(predict(served, windows[:1].astype(np.float64)).columns) == ["window", *COLUMNS]
@@ -155,6 +174,19 @@ REFUSED = {
     "words": (lambda t: t.assign(close="much"), "column close holds what is no number"),
     "missing": (lambda t: t.assign(volume=np.nan), "column volume holds a value that is missing"),
     "prices": (lambda t: t.assign(high=t.low / 2), "is no candle"),
+    "truth": (lambda t: t.assign(close=True), "column close holds what is no number: true or"),
+    "some truth": (
+        lambda t: t.assign(close=t.close.astype(object).mask(t.index == 5, True)),
+        "column close holds what is no number: true or false",
+    ),
+    "us": (lambda t: t.assign(start_time=t.start_time * 1000), "expected whole milliseconds"),
+    "ns": (lambda t: t.assign(start_time=t.start_time * 10**6), r"holds 1\.70\d+e\+18: expected"),
+    "seconds": (lambda t: t.assign(start_time=t.start_time // 1000), "expected whole milliseconds"),
+    "fraction": (lambda t: t.assign(start_time=t.start_time + 0.5), "expected whole milliseconds"),
+    "no start": (lambda t: t.assign(start_time=t.start_time.mask(t.index == 3)), "is missing or"),
+    "two closes": (lambda t: pd.concat([t, t[["close"]]], axis=1), "hold close more than once"),
+    "two starts": (lambda t: pd.concat([t, t[["start_time"]]], axis=1), "start_time more than"),
+    "two symbols": (lambda t: pd.concat([t, t[["symbol"]]], axis=1), "symbol more than once"),
 }
 
 
@@ -164,6 +196,18 @@ def test_candles_that_cannot_be_used_are_refused(served, candles, case):
     with pytest.raises(ValueError, match=message) as caught:
         predict(served, spoil(candles), as_of=NOW)
     assert "Expected: a DataFrame with the columns symbol, start_time" in str(caught.value)
+
+
+@pytest.mark.parametrize("unit", [10**3, 10**6])
+def test_a_present_instant_of_another_unit_is_refused(served, candles, unit):
+    with pytest.raises(ValueError, match=r"as_of is 1.*: expected milliseconds since the epoch"):
+        predict(served, candles, as_of=NOW * unit)
+
+
+@pytest.mark.parametrize("given", [{"made_at": [NOW]}, {"symbols": ["A"]}, {"features": ["a"]}])
+def test_parameters_of_windows_are_refused_with_candles(served, candles, given):
+    with pytest.raises(ValueError, match=f"the parameter {next(iter(given))} is for windows"):
+        predict(served, candles, as_of=NOW, **given)
 
 
 def test_a_forming_candle_is_refused(served, candles):
@@ -186,6 +230,10 @@ BAD_ARRAYS = {
     "symbols": (lambda x: x, {"symbols": ["ETHUSDT", "BTCUSDT"]}, "symbols in the order ETHUSDT"),
     "features": (lambda x: x, {"features": ["rsi"]}, "features in the order rsi"),
     "times": (lambda x: x, {"made_at": [1]}, "1 values of made_at for 5 windows"),
+    "ragged": (lambda x: [x[0].tolist(), [[1.0]]], {}, "no array of numbers"),
+    "objects": (lambda _: {"a": 1}, {}, "no array of numbers"),
+    "now": (lambda x: x, {"as_of": NOW}, "the parameter as_of is for candles"),
+    "age": (lambda x: x, {"max_age_bars": 5}, "the parameter max_age_bars is for candles"),
 }
 
 

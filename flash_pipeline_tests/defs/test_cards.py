@@ -19,7 +19,10 @@ from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
 from flash_pipeline.defs.retention import RetentionConfig
 from flash_pipeline.features import CATALOG
 
-SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+SPECS = {
+    spec.key.to_user_string(): spec
+    for spec in sorted(defs.resolve_all_asset_specs(), key=lambda spec: spec.key)
+}
 CONFIGURED = [
     *CONFIGS.values(),
     *(PipelineResource, ExchangeResource, RetentionConfig, BookResource, MarketResource),

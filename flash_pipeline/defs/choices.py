@@ -5,14 +5,11 @@ A member's name is its value: Dagster takes the names of a configuration, Python
 
 from enum import StrEnum
 
-
-class RecipeChoice(StrEnum):
-    """`auto`, and the names of `training.recipes.RECIPES`."""
-
-    auto = "auto"
-    demo = "demo"
-    seed = "seed"
-    full = "full"
+RecipeChoice = StrEnum(
+    "RecipeChoice",
+    {"auto": "auto", "demo": "demo", "seed": "seed", "full": "full", "low-latency": "low-latency"},
+)
+"""`auto`, and the names of `training.recipes.RECIPES`."""
 
 
 class HeadChoice(StrEnum):

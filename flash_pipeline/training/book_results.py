@@ -98,7 +98,10 @@ class BookResults:
             )
         try:
             facts = json.loads((folder / _SESSION).read_text())
-            with np.load(folder / _FORECASTS) as held, np.load(folder / _ATTENTION) as seen:
+            with (
+                np.load(folder / _FORECASTS, allow_pickle=False) as held,
+                np.load(folder / _ATTENTION, allow_pickle=False) as seen,
+            ):
                 return cls(
                     held["time"],
                     held["symbol"],

@@ -12,7 +12,7 @@ from flash_pipeline.cli.output import duration_words, print_json, print_table
 
 HEAVY = {"torch", "mlflow", "dagster", "pyarrow", "duckdb", "pandas", "numpy", "rich", "requests"}
 COMMANDS = (
-    *("audit", "dev", "doctor", "evaluate", "exchange", "forecast", "import"),
+    *("audit", "collect-book", "dev", "doctor", "evaluate", "exchange", "forecast", "import"),
     *("promote", "promotions", "prune", "rollback", "run"),
 )
 AS_INSTALLED = (

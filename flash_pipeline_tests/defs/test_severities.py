@@ -9,6 +9,7 @@ import pytest
 
 from flash_pipeline.definitions import defs
 from flash_pipeline.defs.assets.audits import _AUDITS, _severity
+from flash_pipeline.defs.assets.order_book import BookResource
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.evaluation.audits.result import AuditResult
 from flash_pipeline.evaluation.live import LiveCheck
@@ -24,6 +25,13 @@ DOUBT = AuditResult("future", passed=False, words="no candles", checked=False)
 OLD_WINDOWS = SimpleNamespace(symbols=["BTCUSDT"], anchor_N=[-HOUR], interval=Interval.HOUR_1)
 MARKET, FRESHNESS = "flash_pipeline.defs.checks.market.", "flash_pipeline.defs.checks.freshness."
 EVALUATION = "flash_pipeline.evaluation."
+BOOK, PANEL = "flash_pipeline.defs.assets.order_book.", "flash_pipeline.portfolio.MarketPanel.load"
+TORN = SimpleNamespace(symbol="BTCUSDT", gaps=[SimpleNamespace(reason="torn", kind="torn")])
+DECISIONS = SimpleNamespace(
+    facts={"recipe": {"model": {"asset_cap": 1.0, "head_options": {"gross_cap": 1.0}}}},
+    weights={"joint": None},
+    start_time_N=None,
+)
 
 
 def hours_ago(count):
@@ -68,6 +76,24 @@ TABLE = [
         WARN,
         {EVALUATION + "watch_features": (), EVALUATION + "drift_warnings": FOUND},
     ),
+    ("books_are_sound", True, ERROR, {BOOK + "read_books": [None], BOOK + "book_problems": FOUND}),
+    ("no_delta_is_missing", False, WARN, {BOOK + "read_books": [TORN]}),
+    (
+        "panel_keeps_the_contract",
+        True,
+        ERROR,
+        {PANEL: None, "flash_pipeline.portfolio.audit.audit_panel": FOUND},
+    ),
+    (
+        "decisions_keep_the_caps",
+        False,
+        ERROR,
+        {
+            PANEL: None,
+            "flash_pipeline.training.portfolio_session.Decisions.load": DECISIONS,
+            "flash_pipeline.portfolio.audit.audit_weights": FOUND,
+        },
+    ),
     ("predictions_are_not_flat", False, ERROR, flat("transformer")),
     ("predictions_are_not_flat", False, WARN, flat("ridge")),
 ]
@@ -97,7 +123,10 @@ def test_a_check_that_fails(monkeypatch, name, blocking, severity, finders):
             [definition(name)],
             instance=instance,
             raise_on_error=False,
-            resources={"pipeline": PipelineResource(recipe="demo", symbols=["BTCUSDT"])},
+            resources={
+                "pipeline": PipelineResource(recipe="demo", symbols=["BTCUSDT"]),
+                "order_book": BookResource(recipe="demo"),
+            },
             selection=dg.AssetSelection.checks(CHECKS[name]),
         )
     (evaluation,) = result.get_asset_check_evaluations()

@@ -21,7 +21,10 @@ from flash_pipeline.settings import Settings
 from flash_pipeline.training.tracking import CHAMPION, MODEL_NAME, Registry
 from flash_pipeline_tests.defs.conftest import small_chain
 
-NETWORK = {"instruments", "klines", "funding", "mark_klines", "tickers"}
+NETWORK = {
+    *("instruments", "klines", "funding", "mark_klines", "tickers"),
+    *("market_candles", "market_panel"),
+}
 YEAR_S = 365 * 86_400
 SCHEDULES = ("hourly", "daily_retention")
 

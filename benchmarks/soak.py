@@ -8,17 +8,16 @@ of memory shows. Then every candle is compared with those of an exchange without
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,14 @@ from benchmarks.soak_plan import (
     HOUR_MS,
     Kill,
     Sample,
+    ends_of,
     newest_retention,
     newest_tick,
     plan_kills,
 )
 from benchmarks.soak_report import findings_of_growth, save, summary
 from benchmarks.soak_server import FINAL, DagsterDev, ServerAway, memory_by_role, processes_of
+from benchmarks.soak_webhook import Webhook
 from flash_pipeline.defs.instance import prepare_instance
 from flash_pipeline.exchange import Clock, Faults, FaultSpec, embedded_exchange
 from flash_pipeline.market import iso_utc, parse_instant
@@ -47,6 +48,7 @@ START = "2025-12-19T22:30:00Z"
 """So that a month and a year end within two weeks."""
 
 SAMPLE_EVERY_S = 10.0
+_SAMPLES, _STARTED = "samples.jsonl", "started.json"
 LEAK_PATIENCE_S = 300.0
 _LAST_TICKS = 6
 _LAST_WAIT_S = 30.0
@@ -177,6 +179,8 @@ class Soak:
         self.look_for_leaks()
         memory = memory_by_role(self.home)
         self.samples.append(Sample(self.hour, self.life, memory, disk_by_part(self.home)))
+        with self.log.with_name(_SAMPLES).open("a") as file:  # a soak that breaks off keeps them
+            file.write(json.dumps(asdict(self.samples[-1])) + "\n")
 
     def finish(self) -> bool:
         """Let the last run end, and go on hour by hour until one has succeeded."""
@@ -208,37 +212,14 @@ class Soak:
 def disk_by_part(home: Path) -> dict[str, int]:
     """Return the bytes below a home by its entries; what vanishes meanwhile counts as nothing."""
     found: dict[str, int] = {}
-    for path in home.rglob("*"):
-        try:
-            if path.is_file() and not path.is_symlink():
-                part = path.relative_to(home).parts[0].partition("-wal")[0].partition("-shm")[0]
+    for folder, _, names in os.walk(home):  # which passes over folders that vanish
+        for path in (Path(folder, name) for name in names):
+            with contextlib.suppress(OSError):
+                size = path.lstat().st_blocks * 512
+                part = path.relative_to(home).parts[0].removesuffix("-wal").removesuffix("-shm")
                 part = "other" if part.startswith(".") else part
-                found[part] = found.get(part, 0) + path.stat().st_blocks * 512
-        except OSError:
-            continue
+                found[part] = found.get(part, 0) + size
     return found
-
-
-class Webhook:
-    """Takes the alerts."""
-
-    def __init__(self) -> None:
-        texts: list[str] = []
-
-        class Taking(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                texts.append(json.loads(body)["text"])
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.texts = texts
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Taking)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/alerts"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
 
 def environment(home: Path, url: str, webhook: str, speed: float) -> dict[str, str]:
@@ -267,7 +248,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Do the soak and return its result."""
     home, webhook = folder / "home", Webhook()
     clock = Clock(parse_instant(options.start), options.speed)
-    start_ms = clock.now_ms()
+    start_ms = _started(folder / _STARTED, parse_instant(options.start))
     faults = Faults(FaultSpec.parse(options.faults))
     kills = plan_kills(options.hours, options.kills, options.seed)
     begun = time.monotonic()
@@ -276,6 +257,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         server = DagsterDev(home, environ, folder / "dagster.log")
         dagster_home = Path(environ["DAGSTER_HOME"])
         soak = Soak(server, clock, start_ms, home, dagster_home, folder / "soak.log")
+        resume(soak)
         try:
             soak.start()
             _drive(soak, kills, options.hours)
@@ -289,8 +271,27 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return _result(soak, options, complete, webhook, faults, time.monotonic() - begun)
 
 
+def _started(path: Path, now_ms: int) -> int:
+    """Return when the soak of a folder began, ms since the epoch, and write it down at first."""
+    if path.is_file():
+        return int(json.loads(path.read_text())["start_ms"])
+    path.write_text(json.dumps({"start_ms": now_ms}))
+    return now_ms
+
+
+def resume(soak: Soak) -> None:
+    """Take over what a soak that broke off has written: its samples, and the ends so far."""
+    samples = soak.log.with_name(_SAMPLES)
+    if samples.is_file():
+        soak.samples = [Sample(**json.loads(line)) for line in samples.read_text().splitlines()]
+    if soak.log.is_file():
+        soak.events = ends_of(soak.log.read_text())
+        soak.life = len(soak.events) + 1
+        soak.events.append({"hour": soak.hour, "kind": "resumed", "at_work": 0})
+
+
 def _drive(soak: Soak, kills: Sequence[Kill], hours: float) -> None:
-    waiting = list(kills)
+    waiting = [kill for kill in kills if kill.hour > soak.hour]
     while soak.hour < hours:
         if waiting and soak.hour >= waiting[0].hour:
             kill = waiting.pop(0)
@@ -378,13 +379,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--start", default=START, help="the exchange's clock at first")
     parser.add_argument("--faults", default="seed=7,rate=0.03", help="what goes wrong on purpose")
     parser.add_argument("--folder", type=Path, required=True, help="empty; holds home and logs")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with what broke off, from --start on"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args(arguments)
     # A shell ignores SIGINT for what it starts in the background, and what that starts in turn.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     options.folder.mkdir(parents=True, exist_ok=True)
-    if any(options.folder.iterdir()):
-        parser.error(f"--folder {options.folder} is not empty")
+    if any(options.folder.iterdir()) and not options.resume:
+        parser.error(f"--folder {options.folder} is not empty: name another, or --resume")
     result = run(options, options.folder.resolve())
     print(summary(result))
     print(f"wrote {save(result, options.out)}")

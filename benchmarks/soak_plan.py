@@ -1,6 +1,7 @@
 """When the soak's schedules are due, when it kills, and what its samples say: no process here."""
 
 import random
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,23 @@ def newest_retention(now_ms: int) -> int:
     """Return the newest 03:32 UTC at or before an instant, both ms since the epoch."""
     offset = RETENTION_MINUTE * 60_000
     return (now_ms - offset) // DAY_MS * DAY_MS + offset
+
+
+_END = re.compile(r"hour +([\d.]+) +(SIGKILL|SIGINT) took .* runs at work \[(.*?)\]")
+
+
+def ends_of(log: str) -> list[dict[str, float | str | int]]:
+    """Return the ends of `dagster dev` that the log of a soak tells of, in their order.
+
+    Examples
+    --------
+    >>> ends_of("2026-01-01T00:00Z hour    9.5  SIGINT took 6.0 s, runs at work ['ab'], 1 stay")
+    [{'hour': 9.5, 'kind': 'SIGINT', 'at_work': 1}]
+    """
+    return [
+        {"hour": float(hour), "kind": kind, "at_work": len(runs.split()) if runs else 0}
+        for hour, kind, runs in _END.findall(log)
+    ]
 
 
 @dataclass(frozen=True)

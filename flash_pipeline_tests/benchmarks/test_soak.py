@@ -1,11 +1,13 @@
 """The soak's bookkeeping: what is due, when it kills, what its samples say, and its audit."""
 
 import json
+import os
+import shutil
 
 import pyarrow.compute as pc
 import pytest
 
-from benchmarks.soak import disk_by_part
+from benchmarks.soak import Soak, disk_by_part, resume
 from benchmarks.soak_audit import audit_home
 from benchmarks.soak_definitions import SYMBOLS
 from benchmarks.soak_plan import (
@@ -113,6 +115,38 @@ def test_disk_is_counted_by_part(tmp_path):
     found = disk_by_part(tmp_path)
     assert set(found) == {"klines", "mlflow.db"}
     assert found["klines"] >= 5000
+
+
+def test_what_vanishes_while_the_disk_is_counted_is_nothing(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"x")
+    walk = os.walk
+
+    def vanishing(top):
+        for place in walk(top):
+            shutil.rmtree(tmp_path / "b", ignore_errors=True)
+            yield place
+
+    monkeypatch.setattr("benchmarks.soak.os.walk", vanishing)
+    assert set(disk_by_part(tmp_path)) == {"a"}
+
+
+def test_a_soak_that_broke_off_goes_on_with_what_it_has_seen(tmp_path):
+    log = tmp_path / "soak.log"
+    log.write_text(
+        "2026-01-01T00:00Z hour    9.5  SIGKILL took 0.0 s, runs at work ['ab', 'cd'], 0 stay\n"
+    )
+    (tmp_path / "samples.jsonl").write_text(json.dumps(vars(samples([MIB])[0])) + "\n")
+    clock = Clock(TICK, speed=0)
+    soak = Soak(None, clock, TICK - HOUR_MS, tmp_path, tmp_path, log)
+    resume(soak)
+    assert soak.samples == samples([MIB])
+    assert soak.events == [
+        {"hour": 9.5, "kind": "SIGKILL", "at_work": 2},
+        {"hour": 1.0, "kind": "resumed", "at_work": 0},
+    ]
+    assert soak.life == 2
 
 
 def test_no_process_belongs_to_a_home_that_nobody_started(tmp_path):

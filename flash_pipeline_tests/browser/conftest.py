@@ -14,15 +14,16 @@ if os.environ.get("CI") == "true":
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    """Close with its file: an open one keeps an event loop running, which later tests would meet."""
     from flash_pipeline_tests.browser.driver import chromium
 
     with chromium() as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def uis(browser, tmp_path_factory):
     """`flash_pipeline dev`, up, on an empty home with the embedded exchange."""
     with serving(tmp_path_factory.mktemp("browser") / "home") as served:

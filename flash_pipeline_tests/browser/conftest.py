@@ -16,7 +16,7 @@ SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 
 @pytest.fixture(scope="module")
 def browser():
-    """Close with its file: an open one keeps an event loop running, which later tests would meet."""
+    """Open one for a file: it keeps an event loop running, which later tests would meet."""
     from flash_pipeline_tests.browser.driver import chromium
 
     with chromium() as opened:

@@ -1,6 +1,7 @@
 """The job from candles to forecasts, with its hourly schedule, and that of the walk-forward."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -68,22 +69,24 @@ refresh = dg.define_asset_job(
     tags={"dagster/max_runtime": str(MAX_RUNTIME_S)},
 )
 
+_ON_REQUEST: dict[str, Any] = {
+    "executor_def": dg.in_process_executor,
+    "tags": {"dagster/max_runtime": str(LONG_RUNTIME_S)},
+}
+
 evaluate = dg.define_asset_job(
     WALK_FORWARD_JOB,
     selection=dg.AssetSelection.groups(EVALUATION),
     description="Walk-forward of all models over the stored windows: backfill all of its folds.",
-    executor_def=dg.in_process_executor,
-    tags={"dagster/max_runtime": str(LONG_RUNTIME_S)},
+    **_ON_REQUEST,
 )
 
 audit = dg.define_asset_job(
     AUDIT_JOB,
     selection=dg.AssetSelection.groups(AUDITS),
     description="Every leak audit of the champion and the challenger.",
-    executor_def=dg.in_process_executor,
-    tags={"dagster/max_runtime": str(LONG_RUNTIME_S)},
+    **_ON_REQUEST,
 )
-
 
 full_retrain = dg.define_asset_job(
     FULL_RETRAIN_JOB,
@@ -92,8 +95,7 @@ full_retrain = dg.define_asset_job(
     "report, champion and forecasts. Takes its months from `months` or `start_month` of the "
     "resource `pipeline`; `backfill` stores what they need first.",
     config={"ops": {"trained_model": {"config": {"force": True, "warm_start": False}}}},
-    executor_def=dg.in_process_executor,
-    tags={"dagster/max_runtime": str(LONG_RUNTIME_S)},
+    **_ON_REQUEST,
 )
 
 backfill = dg.define_asset_job(
@@ -101,24 +103,21 @@ backfill = dg.define_asset_job(
     selection=dg.AssetSelection.assets("klines", "features", "funding", "mark_klines"),
     description="Candles, features, funding and mark price of the chosen months in one run, be "
     "they one or all since 2020; nothing is trained.",
-    executor_def=dg.in_process_executor,
-    tags={"dagster/max_runtime": str(LONG_RUNTIME_S)},
+    **_ON_REQUEST,
 )
 
 order_book = dg.define_asset_job(
     ORDER_BOOK_JOB,
     selection=dg.AssetSelection.groups(ORDER_BOOK),
     description="The order book: snapshots, model and report.",
-    executor_def=dg.in_process_executor,
-    tags={"dagster/max_runtime": str(LONG_RUNTIME_S)},
+    **_ON_REQUEST,
 )
 
 portfolio = dg.define_asset_job(
     PORTFOLIO_JOB,
     selection=dg.AssetSelection.groups(PORTFOLIO),
     description="The whole market: candles, panel, portfolio model and report.",
-    executor_def=dg.in_process_executor,
-    tags={"dagster/max_runtime": str(LONG_RUNTIME_S)},
+    **_ON_REQUEST,
 )
 
 

@@ -242,8 +242,8 @@ class GridModel(SequenceModel):
     def _outputs(self, x: Tensor, valid: Tensor | None, *, every_bar: bool) -> Tensor:
         self.check_input(x, valid)
         valid = _needed(valid)
-        self._choice = self.choose_attention(x.shape[1], valid is not None)
-        return self.run(x, valid, self._choice, every_bar=every_bar)
+        self._choice = choice = self.choose_attention(x.shape[1], valid is not None)
+        return self.run(x, valid, choice, every_bar=every_bar)
 
     def _asks_last(self, i: int) -> bool:
         """Say whether a layer needs the queries of the last moment alone, where only it is read.

@@ -78,6 +78,7 @@ def test_what_dagster_is_told_below_the_home_is_kept_as_the_page_says(tmp_path):
 
 def test_every_server_listens_on_this_machine_alone(tmp_path):
     dagster = _dagster_command(3000)
+    assert dagster[1:3] == ["-m", "flash_pipeline.cli.dagster_ui"]  # the guard
     assert dagster[dagster.index("-h") + 1] == "127.0.0.1"
     mlflow = server_command(Settings(home=tmp_path), "127.0.0.1", 5000)
     assert mlflow[mlflow.index("--host") + 1] == "127.0.0.1"

@@ -30,6 +30,35 @@ def materialized(dagster):
     return dagster
 
 
+# What a page can send to another site without asking for leave.
+_SEND = """async url => {
+  const graphql = url + "/graphql?query=" + encodeURIComponent("mutation { setNuxSeen }");
+  await fetch(graphql, {mode: "no-cors"});
+  await fetch(graphql, {mode: "no-cors", method: "POST"});
+  const socket = new WebSocket(graphql.replace("http", "ws"), "graphql-ws");
+  return await new Promise(done => {
+    socket.onopen = () => done("open");
+    socket.onerror = () => done("refused");
+  });
+}"""
+
+
+def test_pages_of_other_sites_reach_nothing(browser, uis):
+    page = browser.new_context().new_page()
+    for url, status in ((uis.dagster_url, 400), (uis.mlflow_url, 403)):
+        rebound = page.goto(url.replace("127.0.0.1", "attacker.example"))
+        assert rebound.status == status
+    page.goto(uis.mlflow_url)
+    answers = []
+    page.on("response", lambda each: answers.append(each) if "/graphql?" in each.url else None)
+    assert page.evaluate(_SEND, uis.dagster_url) == "refused"
+    assert [answer.status for answer in answers] == [403, 403]
+    page.goto(uis.dagster_url)
+    answers.clear()
+    assert page.evaluate(_SEND, uis.dagster_url) == "open"
+    page.context.close()
+
+
 def test_the_page_of_a_table_tells_its_rows_and_columns(materialized):
     page = materialized.open("assets/features")
     expect(page.get_by_text("Row count", exact=True)).to_be_visible()

@@ -19,6 +19,8 @@ from flash_pipeline_tests.cli.conftest import (
     processes_of,
 )
 
+PROXY = "ui.example.org"
+
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory, exchange_url):
@@ -27,6 +29,7 @@ def serving(tmp_path_factory, exchange_url):
     ports = {"dagster": free_port(), "mlflow": free_port()}
     let_the_tick_pass()
     options = [f"--{name}-port={port}" for name, port in ports.items()]
+    options.append(f"--allow-host={PROXY}")
     with command.started("dev", *options, log=command.home.with_name("log")) as process:
         try:
             for port in ports.values():
@@ -92,8 +95,28 @@ def test_mlflow_answers_no_foreign_host(serving):
     _, _, ports = serving
     url = f"http://127.0.0.1:{ports['mlflow']}/api/2.0/mlflow/experiments/search?max_results=1"
     assert requests.get(url, timeout=30).status_code == 200
-    foreign = requests.get(url, headers={"Host": "attacker.example"}, timeout=30)
-    assert foreign.status_code == 403
+    for host, status in {"attacker.example": 403, PROXY: 200, f"{PROXY}:8443": 200}.items():
+        assert requests.get(url, headers={"Host": host}, timeout=30).status_code == status
+
+
+@pytest.mark.slow
+def test_dagster_answers_its_own_pages_and_no_foreign_host_or_site(serving):
+    _, _, ports = serving
+    own = f"http://127.0.0.1:{ports['dagster']}"
+    loaded = "{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }"
+    for headers, status in (
+        ({"Host": "attacker.example"}, 400),
+        ({"Origin": "http://attacker.example"}, 403),
+        ({"Origin": f"http://127.0.0.1:{ports['mlflow']}"}, 403),
+        ({"Host": PROXY, "Origin": f"https://{PROXY}"}, 200),
+        ({"Origin": own}, 200),
+    ):
+        answer = requests.post(
+            f"{own}/graphql", json={"query": loaded}, headers=headers, timeout=30
+        )
+        assert answer.status_code == status, headers
+    (location,) = answer.json()["data"]["workspaceOrError"]["locationEntries"]
+    assert location == {"name": "flash_pipeline.definitions", "loadStatus": "LOADED"}
 
 
 @pytest.mark.slow
@@ -131,6 +154,13 @@ def test_a_taken_port_is_one_line_that_names_it(command, option):
         done = command("dev", *(word for pair in {**spare, option: port}.items() for word in pair))
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(rf"error: port {port} cannot be used: .*\n", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("host", ["https://ui.example.org", "ui.example.org:8443", "*", ""])
+def test_a_host_that_is_no_name_is_one_line_that_names_it(invoke, tmp_path, host):
+    done = invoke(tmp_path, "dev", f"--allow-host={host}")
+    assert (done.exit_code, done.output) == (1, "")
+    assert f"--allow-host {host!r} is no name of a host: expected" in str(done.exception)
 
 
 def test_a_bad_setting_is_one_line_that_names_it(command):

@@ -192,7 +192,7 @@ def exchange_url():
 
 @pytest.fixture(scope="module")
 def webserver(tmp_path_factory, exchange_url):
-    """`dagster dev` as `flash_pipeline dev` starts it, on an empty home."""
+    """Plain `dagster dev`, without the guard of `flash_pipeline dev`, on an empty home."""
     home = tmp_path_factory.mktemp("webserver") / "home"
     dagster_home = prepare_instance(Settings(home=home), {})
     environ = CommandLine(home, exchange_url).environ(DAGSTER_HOME=str(dagster_home))

@@ -1,24 +1,30 @@
 """The MLflow UI of the default store."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from flash_pipeline.settings import Settings
 
 
-def server_command(settings: Settings, host: str, port: int) -> list[str]:
+def server_command(
+    settings: Settings, host: str, port: int, names: Sequence[str] = ()
+) -> list[str]:
     """Return the command that serves the store's UI to this machine alone.
 
     One worker and no job execution: half a gigabyte and seven seconds to start, in place of
-    three gigabytes and eleven. Other sites can neither call nor frame it.
+    three gigabytes and eleven. Other sites can neither call nor frame it. Names are hosts that it
+    is called by besides, at any port, such as that of a proxy.
     """
-    origins = f"http://{host}:{port},http://localhost:{port}"
+    own = (f"{host}:{port}", f"localhost:{port}")
+    proxied = [each for name in names for each in (name, f"{name}:*")]
+    origins = [f"http://{each}" for each in (*own, *proxied)]
+    origins += [f"https://{each}" for each in proxied]
     return [
         *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
         *("--uvicorn-opts", "--log-level warning"),
         *("--host", host, "--port", str(port)),
-        *("--allowed-hosts", f"{host}:{port},localhost:{port}"),
-        *("--cors-allowed-origins", origins, "--x-frame-options", "DENY"),
+        *("--allowed-hosts", ",".join((*own, *proxied))),
+        *("--cors-allowed-origins", ",".join(origins), "--x-frame-options", "DENY"),
         *("--default-artifact-root", settings.mlflow_artifacts.as_uri()),
     ]
 

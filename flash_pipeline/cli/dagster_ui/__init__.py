@@ -1,0 +1,1 @@
+"""Dagster's own servers, with a guard before the UI that other sites cannot pass."""

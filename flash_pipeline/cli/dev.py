@@ -34,10 +34,12 @@ def dev(dagster_port: int, mlflow_port: int) -> None:
         "DAGSTER_HOME": str(prepare_instance(settings)),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
     }
+    mlflow_url = redacted(settings.tracking_uri) if remote else f"http://{_LOOPBACK}:{mlflow_port}"
+    if not remote:  # what the metadata of runs links to
+        environ["FLASH_PIPELINE_MLFLOW_UI"] = settings.mlflow_ui or mlflow_url
     commands = [_dagster_command(dagster_port)]
     if not remote:
         commands.append(server_command(settings, _LOOPBACK, mlflow_port))
-    mlflow_url = redacted(settings.tracking_uri) if remote else f"http://{_LOOPBACK}:{mlflow_port}"
     click.echo(f"Dagster UI  http://{_LOOPBACK}:{dagster_port}  (hourly schedule on)")
     click.echo(f"MLflow UI   {mlflow_url}  (Ctrl-C ends both)")
     sys.exit(_supervise(commands, server_environment(settings, environ)))

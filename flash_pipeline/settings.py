@@ -35,6 +35,7 @@ VARIABLES = (
     "FLASH_PIPELINE_STALE_BARS",
     "FLASH_PIPELINE_WEBHOOK_URL",
     "FLASH_PIPELINE_REAL_DATA",  # of the tests
+    "FLASH_PIPELINE_MLFLOW_UI",
     "MLFLOW_TRACKING_URI",
     "DAGSTER_HOME",
 )
@@ -69,6 +70,9 @@ class Settings:
     """`auto`, `demo`, `seed` or `full`."""
     tracking_uri: str = field(default="")
     """MLflow tracking URI; empty for sqlite under the home."""
+    mlflow_ui: str = ""
+    """Base URL of the MLflow UI that metadata links to; empty: the tracking server's own, if it is
+    one. `flash_pipeline dev` sets it for what it starts."""
     webhook_url: str = field(default="", repr=False)
     """Where alerts are posted, https or on this machine; empty: to the log alone. A secret."""
     stale_bars: int = 3
@@ -88,6 +92,10 @@ class Settings:
             )
         _require_web_urls("FLASH_PIPELINE_BYBIT_URL", self.bybit_urls, "https://api.bybit.com")
         _require_web_urls("FLASH_PIPELINE_YAHOO_URL", self.yahoo_urls, YAHOO_URLS[0])
+        if self.mlflow_ui:
+            _require_web_urls(
+                "FLASH_PIPELINE_MLFLOW_UI", (self.mlflow_ui,), "http://127.0.0.1:5000"
+            )
         _require_tickers(self.yahoo_tickers)
         _require_webhook(self.webhook_url)
         if self.on_gpu_trouble not in GPU_TROUBLE_CHOICES:
@@ -117,6 +125,7 @@ class Settings:
             yahoo_urls=_parse_hosts(yahoo_url) if yahoo_url else (),
             recipe=values.get("FLASH_PIPELINE_RECIPE") or "auto",
             tracking_uri=values.get("MLFLOW_TRACKING_URI") or "",
+            mlflow_ui=(values.get("FLASH_PIPELINE_MLFLOW_UI") or "").strip().rstrip("/"),
             webhook_url=(values.get("FLASH_PIPELINE_WEBHOOK_URL") or "").strip(),
             stale_bars=_parse_count(
                 "FLASH_PIPELINE_STALE_BARS", values.get("FLASH_PIPELINE_STALE_BARS") or "3"

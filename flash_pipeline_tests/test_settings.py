@@ -27,6 +27,7 @@ def test_empty_variables_count_as_unset():
         FLASH_PIPELINE_YAHOO="",
         FLASH_PIPELINE_YAHOO_URL="",
         FLASH_PIPELINE_RECIPE="",
+        FLASH_PIPELINE_MLFLOW_UI="",
         MLFLOW_TRACKING_URI="",
     )
     assert empty == _read()
@@ -48,6 +49,16 @@ def test_the_process_environment_is_read_by_default(tmp_path, monkeypatch):
         recipe="demo",
         tracking_uri="http://127.0.0.1:5000",
     )
+
+
+def test_the_mlflow_ui_is_an_address_without_a_password():
+    assert _read(FLASH_PIPELINE_MLFLOW_UI=" http://127.0.0.1:5001/ ").mlflow_ui == (
+        "http://127.0.0.1:5001"
+    )
+    for bad in ("localhost:5001", "https://me:secret@mlflow.example"):
+        with pytest.raises(InvalidSetting, match="FLASH_PIPELINE_MLFLOW_UI=") as caught:
+            _read(FLASH_PIPELINE_MLFLOW_UI=bad)
+        assert "secret" not in str(caught.value)
 
 
 def test_everything_that_a_run_writes_lives_under_the_home(tmp_path):

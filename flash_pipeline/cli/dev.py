@@ -45,10 +45,11 @@ def dev(dagster_port: int, mlflow_port: int, hosts: tuple[str, ...]) -> None:
         "DAGSTER_HOME": str(prepare_instance(settings)),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
     }
+    mlflow_url = redacted(settings.tracking_uri) if remote else f"http://{_LOOPBACK}:{mlflow_port}"
     commands = [_dagster_command(dagster_port, names)]
     if not remote:
+        environ["FLASH_PIPELINE_MLFLOW_UI"] = settings.mlflow_ui or mlflow_url  # for links
         commands.append(server_command(settings, _LOOPBACK, mlflow_port, names))
-    mlflow_url = redacted(settings.tracking_uri) if remote else f"http://{_LOOPBACK}:{mlflow_port}"
     click.echo(f"Dagster UI  http://{_LOOPBACK}:{dagster_port}  (hourly schedule on)")
     click.echo(f"MLflow UI   {mlflow_url}  (Ctrl-C ends both)")
     if names:

@@ -123,6 +123,8 @@ portfolio = dg.define_asset_job(
 
 @dg.schedule(
     job_name=JOB_NAME,
+    description="Candles, a training, the verdict and forecasts, every hour at minute 2; a tick "
+    "that finds a run at work is skipped. Every 8 hours funding, mark price and tickers too.",
     # The top of the hour is when the exchange limits rates, and the closing candle needs a moment.
     cron_schedule="2 * * * *",
     execution_timezone="UTC",

@@ -1,6 +1,8 @@
 """Metadata in the forms that Dagster's UI shows well."""
 
 import base64
+import io
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +19,40 @@ from flash_pipeline.storage.klines import KlineStore
 if TYPE_CHECKING:
     from flash_pipeline.training.tracking import RegisteredModel, Registry
 
+WIDEST = 1_000
+"""Pixels of a picture's width; the dialog that the UI shows it in has 1,040."""
+
+_MARKS = re.compile(r"[\\`*<>\[\]~|]|(?<!\w)_|_(?!\w)")  # what Markdown takes for its own
+
 
 def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
-    """Return a picture that the UI shows in a dialog."""
-    encoded = base64.b64encode(png).decode()
+    """Return a picture that the UI shows in a dialog: a wider one is made smaller, to `WIDEST`."""
+    encoded = base64.b64encode(_narrowed(png)).decode()
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{encoded})")
+
+
+def _narrowed(png: bytes) -> bytes:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as image:
+        if image.width <= WIDEST:
+            return png
+        size = (WIDEST, max(1, round(image.height * WIDEST / image.width)))
+        smaller = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    smaller.save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
+
+
+def prose(text: str) -> dg.MarkdownMetadataValue:
+    """Return sentences, which the UI breaks into lines; as text they are one long line."""
+    return dg.MetadataValue.md(_MARKS.sub(r"\\\g<0>", text))
+
+
+def link(place: str) -> dg.MetadataValue[Any]:
+    """Return an address of a web page as a link, and any other, such as `runs:/...`, as text."""
+    is_page = place.startswith(("http://", "https://"))
+    return dg.MetadataValue.url(place) if is_page else dg.MetadataValue.text(place)
 
 
 def instant(time_ms: int) -> dg.TimestampMetadataValue:
@@ -138,10 +169,8 @@ def no_rows(*columns: str) -> dg.TableMetadataValue:
 
 
 def version_links(registry: "Registry", model: "RegisteredModel") -> dict[str, Any]:
-    """Return the pages of a version: its own in the registry, and that of the run that made it."""
-    run = registry.url(model)
-    version = f"{run.partition('/#/')[0]}/#/models/{model.name}/versions/{model.version}"
+    """Return where a version is, in the registry, and the run that made it: pages where known."""
     return {
-        "registry_version": dg.MetadataValue.url(version),
-        "mlflow_run": dg.MetadataValue.url(run),
+        "registry_version": link(registry.version_url(model)),
+        "mlflow_run": link(registry.url(model)),
     }

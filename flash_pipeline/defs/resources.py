@@ -206,21 +206,29 @@ class ExchangeResource(dg.ConfigurableResource):
     def sources(self, settings: Settings, instruments: int | None = None) -> Iterator[SourceRouter]:
         """Yield the sources of candles; an embedded exchange lives as long as they do.
 
-        The clients themselves try a call that fails for a transient reason again within seconds.
-        An exchange that is away for longer fails the block; the step is then tried again after a
-        while. Any other error is final: no try would mend it.
+        An exchange that is away has the step tried again: see `tried_again`.
 
         Parameters
         ----------
         instruments : int or None
             That an embedded exchange lists, 16 to 600; None for the fewest.
         """
+        with (
+            self.tried_again(),
+            self._exchange(settings, instruments) as url,
+            open_sources(settings, url) as sources,
+        ):
+            yield sources
+
+    @contextmanager
+    def tried_again(self) -> Iterator[None]:
+        """Have the step tried again after a while where the block fails for a transient reason.
+
+        The clients themselves try such a call again within seconds: what is away for longer fails
+        the block. Any other error is final: no try would mend it.
+        """
         try:
-            with (
-                self._exchange(settings, instruments) as url,
-                open_sources(settings, url) as sources,
-            ):
-                yield sources
+            yield
         except TransientExchangeError as error:
             policy = self.retry_policy()
             tries = dg.AssetExecutionContext.get().op_execution_context.retry_number + 1

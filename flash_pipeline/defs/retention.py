@@ -3,6 +3,8 @@
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -12,7 +14,9 @@ from flash_pipeline.defs.jobs import JOB_NAME, active_run
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.errors import FileDamaged, MachineError
 from flash_pipeline.market import Month, compact_utc, iso_utc
+from flash_pipeline.order_book.archive import ARCHIVE_FOLDER
 from flash_pipeline.settings import Settings
+from flash_pipeline.storage.limits import LIMITS
 from flash_pipeline.storage.retention import (
     Item,
     Pruning,
@@ -36,51 +40,25 @@ _SHOWN = 200  # rows of the table; the counts are of all
 _CONTESTANTS = ("challenger", "champion")
 
 
+def _limit(name: str) -> Any:  # noqa: ANN401  (pydantic's own)
+    limit = LIMITS[name]
+    return Field(default=limit.usual, ge=1, le=limit.most, description=limit.words)
+
+
 class RetentionConfig(dg.Config):
     """What is kept, and for how long; what is younger than its days stays in any case."""
 
     dry_run: bool = Field(default=False, description="List what would go, and touch nothing.")
-    report_days: int = Field(default=30, ge=1, le=36_500, description="Reports of so many days.")
-    reports: int = Field(
-        default=100, ge=1, le=1_000_000, description="Newest reports that stay, however old."
-    )
-    checkpoint_days: int = Field(
-        default=7, ge=1, le=36_500, description="Checkpoints of unfinished trainings."
-    )
-    model_days: int = Field(
-        default=2, ge=1, le=36_500, description="Model versions of so many days, with their files."
-    )
-    model_versions: int = Field(
-        default=50, ge=1, le=1_000_000, description="Newest model versions that stay."
-    )
-    champions: int = Field(
-        default=5,
-        ge=1,
-        le=1_000,
-        description="Champions before the present one that stay, to roll back to.",
-    )
-    mlflow_run_days: int = Field(
-        default=14,
-        ge=1,
-        le=36_500,
-        description="MLflow runs of so many days; those of versions that stay, stay.",
-    )
-    dagster_days: int = Field(
-        default=30,
-        ge=1,
-        le=36_500,
-        description="Dagster's runs and event logs; the newest of each asset and partition stay.",
-    )
-    tick_days: int = Field(
-        default=14, ge=1, le=36_500, description="Ticks of schedules and sensors, and their logs."
-    )
-    clock_days: int = Field(
-        default=30,
-        ge=1,
-        le=36_500,
-        description="This machine's clock may be so many days from the newest candle; beyond, "
-        "nothing goes.",
-    )
+    report_days: int = _limit("report_days")
+    reports: int = _limit("reports")
+    checkpoint_days: int = _limit("checkpoint_days")
+    model_days: int = _limit("model_days")
+    model_versions: int = _limit("model_versions")
+    champions: int = _limit("champions")
+    mlflow_run_days: int = _limit("mlflow_run_days")
+    dagster_days: int = _limit("dagster_days")
+    tick_days: int = _limit("tick_days")
+    clock_days: int = _limit("clock_days")
 
 
 def prune(settings: Settings, instance: dg.DagsterInstance, config: RetentionConfig) -> Pruning:
@@ -112,12 +90,13 @@ def prune(settings: Settings, instance: dg.DagsterInstance, config: RetentionCon
 def _items(
     settings: Settings, instance: dg.DagsterInstance, config: RetentionConfig, now: int
 ) -> Iterator[Item]:
+    from flash_pipeline.training.tracking import MODEL_NAME
     from flash_pipeline.training.tracking.pruning import old_models
 
     def ago(days: int) -> int:
         return now - days * _DAY_MS
 
-    contest = _contest(settings)
+    contest = _stored(settings.contest)
     made_at = contest.get("made_at")
     yield from old_models(
         settings,
@@ -125,7 +104,10 @@ def _items(
         champions=config.champions,
         models_before=ago(config.model_days),
         runs_before=ago(config.mlflow_run_days),
-        protected=_needed_versions(settings, contest, config.champions),
+        protected={
+            MODEL_NAME: _needed_versions(settings, contest, config.champions),
+            **_needed_sequences(settings),
+        },
     )
     yield from old_reports(
         settings.reports,
@@ -134,15 +116,20 @@ def _items(
         needed={compact_utc(made_at)} if isinstance(made_at, int) else (),
     )
     yield from old_checkpoints(settings.checkpoints, before=ago(config.checkpoint_days))
-    months = (settings.klines, settings.mark_klines, settings.funding)
-    stores = [path for folder in months for path in sorted(folder.glob("symbol=*"))]
-    folders = (settings.home, settings.reports, settings.checkpoints, *stores)
-    yield from leftovers(folders, now=now)
+    yield from leftovers(_written_to(settings), now=now)
     if not is_below(instance, settings.home):  # other people's runs may be in it
         return
     yield from old_runs(instance, before=ago(config.dagster_days))
     yield from orphaned_logs(instance, before=ago(1))
     yield from old_ticks(instance, before=ago(config.tick_days))
+
+
+def _written_to(settings: Settings) -> Iterator[Path]:
+    """Yield the folders that a killed process may leave temporary files in."""
+    yield from (settings.home, settings.reports, settings.checkpoints, settings.walk_forward)
+    yield settings.order_book / ARCHIVE_FOLDER
+    for folder in (settings.klines, settings.mark_klines, settings.funding, settings.order_book):
+        yield from sorted(folder.glob("symbol=*"))
 
 
 def _require_clock(settings: Settings, instance: dg.DagsterInstance, now: int, days: int) -> None:
@@ -166,8 +153,8 @@ def _require_clock(settings: Settings, instance: dg.DagsterInstance, now: int, d
         )
 
 
-def _contest(settings: Settings) -> dict[str, object]:
-    """Return the newest contest as it is stored; empty where there is none.
+def _stored(path: Path) -> dict[str, object]:
+    """Return what a JSON file says is in use; empty where there is none.
 
     Raises
     ------
@@ -175,14 +162,27 @@ def _contest(settings: Settings) -> dict[str, object]:
         If it cannot be read: what it needs is not known then.
     """
     try:
-        found = json.loads(settings.contest.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise FileDamaged(f"{settings.contest} cannot be read: {error}") from error
+        raise FileDamaged(f"{path} cannot be read: {error}") from error
     if not isinstance(found, dict):
-        raise FileDamaged(f"{settings.contest} holds {type(found).__name__}: expected an object")
+        raise FileDamaged(f"{path} holds {type(found).__name__}: expected an object")
     return found
+
+
+def _needed_sequences(settings: Settings) -> dict[str, set[str]]:
+    """Return the versions that the newest decisions and forecasts come from, by model."""
+    from flash_pipeline.training import book_results, portfolio_session
+    from flash_pipeline.training.tracking.sequences import ORDER_BOOK_MODEL, PORTFOLIO_MODEL
+
+    sessions = {
+        ORDER_BOOK_MODEL: book_results.results_folder(settings) / book_results.SESSION_FILE,
+        PORTFOLIO_MODEL: settings.portfolio / portfolio_session.SESSION_FILE,
+    }
+    named = {name: _stored(path).get("version") for name, path in sessions.items()}
+    return {name: {str(version)} for name, version in named.items() if version is not None}
 
 
 def _needed_versions(settings: Settings, contest: dict[str, object], champions: int) -> set[str]:
@@ -248,6 +248,8 @@ def retention() -> None:
 
 @dg.schedule(
     job=retention,
+    description="Removes what has grown old, once a day in the first half hour from 03:32 UTC in "
+    "which no run is active, by 06:32 in any case; one that failed is asked for again.",
     # Between the hourly runs, which begin at minute 2: while one is active the next hour is tried.
     cron_schedule=f"32 {_FIRST_HOUR}-{_LAST_HOUR} * * *",
     execution_timezone="UTC",

@@ -97,12 +97,12 @@ def forecast_chart(
     Returns
     -------
     bytes
-        A PNG, 1350 pixels wide.
+        A PNG, 990 pixels wide.
     """
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 1.2 + 1.5 * len(paths)), dpi=150, layout="constrained")
+    figure = Figure(figsize=(9, 1.2 + 1.5 * len(paths)), dpi=110, layout="constrained")
     grid = figure.subplots(len(paths), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (symbol, path) in zip(grid, paths.items(), strict=True):
         _draw(axes, path, head, horizon_ms)

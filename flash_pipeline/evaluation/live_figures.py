@@ -39,7 +39,7 @@ def draw_live(record: pa.Table) -> bytes:
 
     rows = record.to_pandas()
     panels = [panel for panel in _PANELS if rows[panel[0]].notna().any()] or list(_PANELS[:1])
-    figure = Figure(figsize=(9, 0.8 + 1.6 * len(panels)), dpi=150, layout="constrained")
+    figure = Figure(figsize=(9, 0.8 + 1.6 * len(panels)), dpi=110, layout="constrained")
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, title, chance) in zip(grid, panels, strict=True):
         _draw(axes, rows, name)

@@ -5,6 +5,7 @@
 `ob500` are the days up to 2025-08-20, `ob200` those since.
 """
 
+import io
 import re
 import zipfile
 import zlib
@@ -16,7 +17,7 @@ from typing import IO
 
 import numpy as np
 
-from flash_pipeline.errors import DataError, InvalidInput
+from flash_pipeline.errors import DataError, ExchangeFault, InvalidInput
 from flash_pipeline.market import parse_symbol
 from flash_pipeline.order_book.lines import parse_lines
 from flash_pipeline.order_book.rebuild import Rebuilder, Rules, Samples
@@ -40,6 +41,9 @@ ARCHIVE_URL = "https://quote-saver.bycsi.com"
 
 MOST_BYTES = 2 * 1024**3
 """Largest file that is fetched; a day of BTCUSDT takes about 400 MB."""
+
+ARCHIVE_FOLDER = "archive"
+"""Name of the folder, below that of the order books, that fetched files are kept in."""
 
 _FIRST_200 = date(2025, 8, 20)
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)_([A-Z0-9]{2,20})_ob(\d{1,4})\.data(?:\.zip)?")
@@ -65,6 +69,9 @@ def archive_transport(url: str = ARCHIVE_URL) -> HttpTransport:
 def fetch_day(transport: HttpTransport, symbol: str, day: date, folder: Path) -> Path:
     """Fetch a day's file into a folder, whole or not at all, unless it is there.
 
+    What fails for a transient reason is tried again by the transport: no connection, no whole
+    answer in time, HTTP 429 and 5xx, and an answer that is no zip, such as a front's page.
+
     Parameters
     ----------
     transport : HttpTransport
@@ -86,6 +93,9 @@ def fetch_day(transport: HttpTransport, symbol: str, day: date, folder: Path) ->
         if answer.status == HTTPStatus.NOT_FOUND:
             raise DataError(f"{answer.url} is not there: no book of {symbol} on {day}")
         check_status(answer, symbol=symbol)
+        if not zipfile.is_zipfile(io.BytesIO(answer.body)):
+            size, kind = len(answer.body), answer.media_type or "no type"
+            raise ExchangeFault(f"{answer.url} answered no zip but {size:,} bytes of {kind}")
         return answer.body
 
     body = transport.get(path, {}, read, symbol=symbol)

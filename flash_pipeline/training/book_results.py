@@ -20,7 +20,10 @@ from flash_pipeline.errors import FileDamaged, NotEnoughHistory
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.files import replacing_folder
 
-_FORECASTS, _ATTENTION, _SESSION = "forecasts.npz", "attention.npz", "session.json"
+SESSION_FILE = "session.json"
+"""File that names the registered version, among other facts."""
+
+_FORECASTS, _ATTENTION = "forecasts.npz", "attention.npz"
 _NAMED = "model: "
 
 
@@ -79,7 +82,7 @@ class BookResults:
                 windows=attention.windows,
             )
             text = json.dumps(dict(self.facts), indent=2, allow_nan=False)
-            (temporary / _SESSION).write_text(text + "\n")
+            (temporary / SESSION_FILE).write_text(text + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -92,12 +95,12 @@ class BookResults:
         FileDamaged
             If a file cannot be read.
         """
-        if not (folder / _SESSION).is_file():
+        if not (folder / SESSION_FILE).is_file():
             raise NotEnoughHistory(
                 f"{folder} is not there: expected the results of order_book_model, materialize it"
             )
         try:
-            facts = json.loads((folder / _SESSION).read_text())
+            facts = json.loads((folder / SESSION_FILE).read_text())
             with (
                 np.load(folder / _FORECASTS, allow_pickle=False) as held,
                 np.load(folder / _ATTENTION, allow_pickle=False) as seen,

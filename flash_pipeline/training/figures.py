@@ -19,14 +19,14 @@ def loss_curve(history: Sequence[Epoch], *, title: str) -> bytes:
     Returns
     -------
     bytes
-        A PNG of 1200 x 675 pixels; equal histories give equal bytes.
+        A PNG of 1000 x 562 pixels; equal histories give equal bytes.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     best = min(history, key=lambda epoch: epoch.validation_loss)
     numbers = [epoch.number for epoch in history]
-    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    figure = Figure(figsize=(8, 4.5), dpi=125, layout="constrained")
     axes = figure.add_subplot()
     axes.plot(numbers, [e.train_loss for e in history], marker="o", label="training")
     axes.plot(numbers, [e.validation_loss for e in history], marker="o", label="validation")

@@ -7,10 +7,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import requests
+from click.testing import CliRunner
 
+from flash_pipeline.cli import cli
+from flash_pipeline.cli.dev import dev
 from flash_pipeline_tests.cli.conftest import (
     CommandLine,
     free_port,
@@ -144,6 +148,38 @@ def test_ends_on_ctrl_c_within_half_a_minute_and_leaves_no_process(serving):
     while processes_of(command.home) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert processes_of(command.home) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+def test_what_runs_the_assets_knows_the_port_of_the_mlflow_ui(serving):
+    command, process, ports = serving
+    mark = f"FLASH_PIPELINE_MLFLOW_UI=http://127.0.0.1:{ports['mlflow']}\0".encode()
+    children = [number for number in processes_of(command.home) if number != process.pid]
+    assert len(children) > 2
+    assert all(mark in Path(f"/proc/{number}/environ").read_bytes() for number in children)
+
+
+@pytest.mark.parametrize(
+    ("given", "linked"),
+    [
+        ({}, "http://127.0.0.1:{port}"),
+        ({"FLASH_PIPELINE_MLFLOW_UI": "https://ui.example"}, "https://ui.example"),
+        ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, None),  # its own address is the UI's
+    ],
+)
+def test_the_metadata_of_runs_link_to_the_ui_that_is_served(monkeypatch, given, linked):
+    started = []
+    module = sys.modules[dev.callback.__module__]  # `flash_pipeline.cli.dev` is the command
+    monkeypatch.setattr(module, "_supervise", lambda *given: started.append(given[1]))
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    port = free_port()
+    ports = (f"--dagster-port={free_port()}", f"--mlflow-port={port}")
+    done = CliRunner().invoke(cli, ["dev", *ports])
+    assert done.exit_code == 0, done.output
+    (environ,) = started
+    assert environ.get("FLASH_PIPELINE_MLFLOW_UI") == (linked and linked.format(port=port))
 
 
 @pytest.mark.parametrize("option", ["--dagster-port", "--mlflow-port"])

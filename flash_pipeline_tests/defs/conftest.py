@@ -62,7 +62,7 @@ class Chain:
 def serving(home: Path, url: str):
     """Point the settings at a home and an exchange for the block."""
     before = dict(os.environ)
-    for name in ("MLFLOW_TRACKING_URI", "DAGSTER_HOME"):
+    for name in ("FLASH_PIPELINE_MLFLOW_UI", "MLFLOW_TRACKING_URI", "DAGSTER_HOME"):
         os.environ.pop(name, None)
     os.environ["FLASH_PIPELINE_HOME"] = str(home)
     os.environ["FLASH_PIPELINE_BYBIT_URL"] = url

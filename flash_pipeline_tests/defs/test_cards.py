@@ -137,6 +137,14 @@ def test_jobs_say_what_they_do():
     assert all(job.description for job in jobs.values())
 
 
+@pytest.mark.parametrize(
+    "automation", [*(defs.schedules or ()), *(defs.sensors or ())], ids=lambda each: each.name
+)
+def test_every_schedule_and_sensor_says_what_it_does(automation):
+    assert len((automation.description or "").split()) >= 8
+    assert automation.description.endswith(".")
+
+
 def assets_of(job):
     keys = defs.resolve_job_def(job).asset_layer.executable_asset_keys
     return {key.to_user_string() for key in keys}

@@ -1,5 +1,8 @@
 """The whole graph, from candles to forecasts, on a small simulated market."""
 
+import base64
+import io
+import re
 from pathlib import Path
 
 import dagster as dg
@@ -8,6 +11,7 @@ import mlflow
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from flash_pipeline.defs.failures import failure_reason
 from flash_pipeline.defs.jobs import BACKFILL_JOB
@@ -109,6 +113,19 @@ def test_pictures_are_shown_where_a_person_would_look(finished, asset, entry):
     _, result = finished
     assert metadata(result, asset)[entry].value.startswith("![")
     assert "data:image/png;base64,iVBOR" in metadata(result, asset)[entry].value
+
+
+def test_no_picture_is_wider_than_the_dialog_that_shows_it(finished):
+    _, result = finished
+    widths = {}
+    for asset in ASSETS:
+        for entry, value in metadata(result, asset).items():
+            told = value.value if isinstance(value, dg.MarkdownMetadataValue) else ""
+            for encoded in re.findall(r"\(data:image/png;base64,([^)]+)\)", told):
+                with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+                    widths[f"{asset}/{entry}"] = image.width
+    assert set(widths) >= {"trained_model/loss", "backtest_report/equity", "forecasts/chart"}
+    assert max(widths.values()) <= 1000
 
 
 def test_all_checks_pass(finished):
@@ -217,7 +234,8 @@ def test_the_report_names_everyone_who_traded_the_same_dates(finished):
     traders = [record.data["trader"] for record in shown["traders"].records]
     assert traders[:2] == ["challenger 1", "buy and hold"]
     assert traders[2:] == ["zero", "last_value", "seasonal", "ridge", "boosting", "dlinear"]
-    assert shown["verdict"].text.endswith(
+    assert isinstance(shown["verdict"], dg.MarkdownMetadataValue), "text does not wrap"
+    assert shown["verdict"].value.endswith(
         "The market was synthetic: this says nothing about a real one."
     )
 
@@ -230,12 +248,13 @@ def test_funding_and_lots_of_the_same_run_are_in_the_report(finished):
     assert told["Trials"] == "1 model trained in the experiment; no other one has a backtest"
 
 
-def test_the_page_and_the_picture_are_linked_in_mlflow(finished):
+def test_the_page_and_the_picture_are_in_mlflow_and_named_as_mlflow_knows_them(finished):
     chain, result = finished
     registry = Registry(chain.settings)
     run_id = registry.require(CHAMPION).run_id
-    link = metadata(result, "backtest_report")["report_in_mlflow"].url
-    assert link.endswith(f"/runs/{run_id}/artifacts/report/report.html")
+    place = metadata(result, "backtest_report")["report_in_mlflow"]
+    assert place == dg.MetadataValue.text(f"runs:/{run_id}/report/report.html")
+    assert Path(mlflow.artifacts.download_artifacts(place.text)).is_file()
     logged = {artifact.path for artifact in registry.client.list_artifacts(run_id, "report")}
     assert {"report/report.html", "report/report.png"} <= logged
     metrics = registry.client.get_run(run_id).data.metrics
@@ -279,13 +298,27 @@ def test_every_asset_shows_a_preview_and_a_figure_over_time(finished, asset):
 @pytest.mark.parametrize(
     "asset", ["trained_model", "backtest_report", "champion", "forecasts", "live_record"]
 )
-def test_models_link_to_their_run_and_version_in_mlflow(finished, asset):
+def test_models_name_their_run_and_version_where_no_page_of_mlflow_is_known(finished, asset):
     chain, result = finished
     shown = metadata(result, asset)
     run_id = Registry(chain.settings).require(CHAMPION).run_id
-    assert shown["mlflow_run"].url.endswith(f"/runs/{run_id}")
+    assert shown["mlflow_run"] == dg.MetadataValue.text(f"runs:/{run_id}")
+    assert shown["registry_version"].text == "models:/flash-attention-trader/1"
+
+
+def test_metadata_link_to_the_mlflow_ui_where_one_is_known(finished, monkeypatch):
+    chain, _ = finished
+    monkeypatch.setenv("FLASH_PIPELINE_MLFLOW_UI", "http://127.0.0.1:5001/")
+    result = chain.run(assets=["backtest_report"])
+    assert result.success, failure_reason(result)
+    shown = metadata(result, "backtest_report")
+    registry = Registry(chain.settings)
+    run = registry.client.get_run(registry.require(CHALLENGER).run_id).info
+    page = f"http://127.0.0.1:5001/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    assert shown["mlflow_run"].url == page
+    assert shown["report_in_mlflow"].url == f"{page}/artifacts/report/report.html"
     assert shown["registry_version"].url == (
-        "http://127.0.0.1:5000/#/models/flash-attention-trader/versions/1"
+        "http://127.0.0.1:5001/#/models/flash-attention-trader/versions/1"
     )
 
 
@@ -296,12 +329,27 @@ def test_what_a_person_follows_over_time_are_numbers(finished):
         "features": {"dagster/row_count", "nulls"},
         "trained_model": {"train_loss", "validation_loss", "seconds"},
         "backtest_report": {"strategy/total_costs_fraction", "quality/rank_ic"},
-        "baselines": {"seconds", "fitted"},
+        "baselines": {"seconds", "ridge/r2_against_zero"},
     }
     for asset, names in followed.items():
         shown = metadata(result, asset)
         numbers = (dg.IntMetadataValue, dg.FloatMetadataValue)
         assert {name for name in names if isinstance(shown.get(name), numbers)} == names
+
+
+def test_what_hardly_ever_changes_is_text_and_no_flat_line_before_the_others(finished):
+    _, result = finished
+    still = {
+        "window_tensors": {"horizon_bars": "24"},
+        "trained_model": {"best_epoch": "1", "epochs": "1"},
+        "baselines": {"fitted": "6 of 6"},
+    }
+    for asset, texts in still.items():
+        shown = metadata(result, asset)
+        assert {name: shown[name] for name in texts} == {
+            name: dg.MetadataValue.text(text) for name, text in texts.items()
+        }
+    assert int(metadata(result, "trained_model")["parameters"].text) > 1000
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,7 @@ def test_the_model_is_registered_and_the_first_is_champion(finished):
     assert tuple(bundle.details["symbols"]) == decisions.symbols
     assert "is the champion" in metadata(result, "portfolio_report")["champion"]
     assert metadata(result, "portfolio_model")["version"] == "1"
+    assert metadata(result, "portfolio_model")["tokens_of_a_window"].isdigit(), "text: never varies"
 
 
 def test_the_report_is_written_and_says_that_the_market_is_synthetic(finished):

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -11,18 +9,14 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 import pytest
-from click.testing import CliRunner
 from pydantic import ValidationError
 
-from flash_pipeline.cli import cli
 from flash_pipeline.definitions import defs
 from flash_pipeline.defs import retention as module
 from flash_pipeline.defs.history import databases, old_runs, old_ticks, orphaned_logs
-from flash_pipeline.defs.instance import prepare_instance
 from flash_pipeline.defs.retention import RetentionConfig, daily_retention
 from flash_pipeline.evaluation.reigns import past_champions
 from flash_pipeline.settings import Settings
-from flash_pipeline.storage.lock import claim_home
 from flash_pipeline.storage.retention import carry_out
 
 DAY_MS = 86_400_000
@@ -326,34 +320,28 @@ def test_a_day_s_run_is_asked_for_again_only_where_it_failed(instance, status, a
     assert isinstance(evaluate(instance, "2024-06-21T06:32:00+00:00"), dg.RunRequest)
 
 
-@pytest.fixture
-def command(monkeypatch):
-    monkeypatch.setenv("DAGSTER_HOME", str(prepare_instance(settings())))
-    return lambda *words: CliRunner().invoke(cli, ["prune", *words])
+def test_the_versions_that_the_newest_sessions_of_long_sequences_name_are_needed():
+    assert module._needed_sequences(settings()) == {}
+    for folder, version in (("order_book_model", "3"), ("portfolio", "12")):
+        (settings().home / folder).mkdir()
+        (settings().home / folder / "session.json").write_text(json.dumps({"version": version}))
+    assert module._needed_sequences(settings()) == {
+        "flash-order-book": {"3"},
+        "flash-portfolio": {"12"},
+    }
 
 
-def test_the_command_lists_and_removes(command):
-    for n in range(102):
-        old_report(f"2020{n:04d}")
-    dry = command("--dry-run")
-    assert dry.exit_code == 0
-    assert "2 in all would go, 200 bytes" in dry.output
-    assert "2 x report" in command().output
-    assert len(list(settings().reports.iterdir())) == 100
-    assert "0 in all removed, 0 bytes" in command().output
-
-
-def test_the_command_refuses_while_a_run_holds_the_home(command):
-    code = (
-        "import sys, time, pathlib; from flash_pipeline.storage.lock import claim_home\n"
-        "with claim_home(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(settings().home)], stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout.readline().strip() == b"held"
-        refused = command()
-        other.kill()
-    assert type(refused.exception).__name__ == "HomeBusy"
-    with claim_home(settings().home):
-        pass
+def test_what_a_killed_fetch_of_order_books_left_goes_and_the_books_stay(instance):
+    home, books = settings().home, settings().order_book
+    stored = books / "symbol=BTCUSDT" / "day=2020-01-01.parquet"
+    journal = stored.with_suffix(".journal")
+    fetched = books / "archive" / "2020-01-01_BTCUSDT_ob500.data.zip"
+    left = [path.with_name(f".tmp-{path.name}") for path in (stored, fetched)]
+    left.append(home / "walk_forward" / ".tmp-plan.json")
+    for path in (stored, journal, fetched, *left):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+        os.utime(path, (time.time() - YEAR_S,) * 2)
+    assert listed(run_job(instance))["items"] == 3
+    assert [path.exists() for path in left] == [False] * 3
+    assert all(path.exists() for path in (stored, journal, fetched))

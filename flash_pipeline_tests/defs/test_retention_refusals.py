@@ -90,9 +90,14 @@ def test_without_candles_the_newest_refresh_tells_of_the_clock(instance, monkeyp
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
-def test_a_contest_that_cannot_be_read_removes_nothing(instance, text):
+@pytest.mark.parametrize(
+    "name", ["contest.json", "order_book_model/session.json", "portfolio/session.json"]
+)
+def test_a_file_of_what_is_needed_that_cannot_be_read_removes_nothing(instance, name, text):
     folder, _ = old_report(), old_report("20200102T0000Z")
-    settings().contest.write_text(text)
-    with pytest.raises(FileDamaged, match="contest"):
+    path = settings().home / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    with pytest.raises(FileDamaged, match=name):
         module.prune(settings(), instance, RetentionConfig(reports=1))
     assert folder.exists()

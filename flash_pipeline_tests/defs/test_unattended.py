@@ -23,7 +23,7 @@ from flash_pipeline_tests.defs.conftest import small_chain
 
 NETWORK = {
     *("instruments", "klines", "funding", "mark_klines", "tickers"),
-    *("market_candles", "market_panel"),
+    *("market_candles", "market_panel", "order_book_snapshots"),
 }
 YEAR_S = 365 * 86_400
 SCHEDULES = ("hourly", "daily_retention")

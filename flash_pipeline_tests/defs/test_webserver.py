@@ -312,7 +312,7 @@ def test_metadata_tell_rows_verdict_and_pictures(webserver, launched):
         return entries[label]
 
     assert shown("features", "dagster/row_count")["intValue"] == 2 * (29 * 24 + 19 * 24 + 10)
-    assert shown("backtest_report", "verdict")["text"]
+    assert shown("backtest_report", "verdict")["mdStr"].endswith(".")
     assert shown("trained_model", "loss")["mdStr"].startswith("![loss](data:image/png;base64,")
 
 

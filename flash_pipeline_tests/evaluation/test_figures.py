@@ -22,10 +22,10 @@ def chart(*, symbols=("BTCUSDT", "ETHUSDT"), head="regression", synthetic=True, 
 
 
 @pytest.mark.parametrize("head", ["regression", "direction", "allocation", "quantile"])
-def test_a_forecast_is_drawn_for_every_head_1350_pixels_wide(head):
+def test_a_forecast_is_drawn_for_every_head_990_pixels_wide(head):
     png = chart(head=head)
     assert png.startswith(b"\x89PNG")
-    assert int.from_bytes(png[16:20], "big") == 1350
+    assert int.from_bytes(png[16:20], "big") == 990
 
 
 def test_the_median_of_a_quantile_head_is_drawn_as_a_price_and_a_weight_is_not():

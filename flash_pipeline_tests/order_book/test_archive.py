@@ -1,3 +1,4 @@
+import io
 import json
 import zipfile
 from datetime import date
@@ -6,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from flash_pipeline.errors import DataError, InvalidInput
+from flash_pipeline.errors import AccessDenied, DataError, ExchangeFault, InvalidInput
 from flash_pipeline.exchange import Clock, SimulatedMarket, embedded_exchange
 from flash_pipeline.exchange.book_archive import BookArchive, archive_lines
 from flash_pipeline.market import parse_instant
@@ -15,6 +16,7 @@ from flash_pipeline.order_book import archive_transport, fetch_day, read_archive
 from flash_pipeline.order_book.archive import archive_path
 from flash_pipeline.transport import HttpTransport
 from flash_pipeline_tests.order_book.conftest import START, line, plain_rebuild, random_stream
+from flash_pipeline_tests.transport.conftest import WireServer, _http
 
 BIDS, ASKS = [(99, 1), (98, 2)], [(101, 1), (102, 2)]
 FIRST = line("snapshot", 0, 7, BIDS, ASKS)
@@ -182,6 +184,77 @@ def test_a_day_is_fetched_once_and_whole(tmp_path, monkeypatch):
     assert len(read_archive(path, levels=50)) == 3
     with archive_transport("http://127.0.0.1:9") as gone:  # nobody is asked again
         assert fetch_day(gone, "BTCUSDT", date(2026, 3, 10), tmp_path) == path
+
+
+@pytest.fixture
+def served():
+    """Start a server that gives these answers, the last for ever."""
+    servers = []
+
+    def serve(*answers):
+        servers.append(WireServer(*answers))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.close()
+
+
+def zipped(lines=(FIRST,)):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("day.data", "\n".join(map(json.dumps, lines)) + "\n")
+    return buffer.getvalue()
+
+
+PAGE = b"<html>come back later</html>"
+PASSING = {
+    "no answer": b"",
+    "a busy server": _http(b"", status="503 Service Unavailable"),
+    "too many requests": _http(b"", status="429 Too Many Requests"),
+    "a torn file": _http(zipped()[:20], length=len(zipped())),
+    "the half of a file": _http(zipped()[:20]),
+    "a page in place of the file": _http(PAGE, "Content-Type: text/html"),
+}
+
+
+@pytest.mark.parametrize("answer", PASSING.values(), ids=PASSING)
+def test_what_passes_is_tried_again_and_nothing_of_it_is_stored(served, tmp_path, answer):
+    server = served(answer, answer, _http(zipped()))
+    with HttpTransport([server.url], sleep=lambda _: None) as transport:
+        path = fetch_day(transport, "BTCUSDT", date(2026, 3, 10), tmp_path)
+    assert len(server.requests) == 3
+    assert path.read_bytes() == zipped()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_transport_of_the_archive_tries_again(served, tmp_path):
+    server = served(PASSING["a busy server"], _http(zipped()))
+    with archive_transport(server.url) as transport:
+        fetch_day(transport, "BTCUSDT", date(2026, 3, 10), tmp_path)
+    assert len(server.requests) == 2
+
+
+def test_what_lasts_is_given_up_in_words(served, tmp_path):
+    server = served(PASSING["a page in place of the file"])
+    with (
+        HttpTransport([server.url], sleep=lambda _: None) as transport,
+        pytest.raises(ExchangeFault, match="answered no zip but 28 bytes of text/html"),
+    ):
+        fetch_day(transport, "BTCUSDT", date(2026, 3, 10), tmp_path)
+    assert len(server.requests) == 6
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [("404 Not Found", DataError), ("403 Forbidden", AccessDenied)]
+)
+def test_what_stays_refused_is_asked_for_once(served, tmp_path, status, error):
+    server = served(_http(b"{}", status=status))
+    with HttpTransport([server.url]) as transport, pytest.raises(error):
+        fetch_day(transport, "BTCUSDT", date(2026, 3, 10), tmp_path)
+    assert len(server.requests) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_day_that_the_archive_lacks_is_named(tmp_path):

@@ -329,4 +329,4 @@ def test_the_loss_curve_is_the_same_picture_for_the_same_history(training):
     assert one == other
     assert one.startswith(b"\x89PNG")
     width, height = (int.from_bytes(one[at : at + 4], "big") for at in (16, 20))
-    assert (width, height) == (1200, 675)
+    assert (width, height) == (1000, 562)

@@ -11,7 +11,7 @@ from flash_pipeline.defs.assets.market_data import klines
 from flash_pipeline.defs.assets.model import trained_model, window_tensors
 from flash_pipeline.defs.config import config_of
 from flash_pipeline.defs.lineage import column_lineage
-from flash_pipeline.defs.metadata import picture, span, table, version_links
+from flash_pipeline.defs.metadata import link, picture, prose, span, table, version_links
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.errors import FileDamaged
 from flash_pipeline.storage.funding import FundingStore
@@ -185,10 +185,9 @@ def backtest_report(
     registry.add_report(challenger, report.folder, figures, contest.made_at)
     context.log.info(f"backtest_report: {report.verdict.headline}")
     predicted = pq.read_table(report.folder / "predictions.parquet")
-    page = "artifacts/report/report.html"
     return dg.MaterializeResult(
         metadata={
-            "verdict": f"{report.verdict.headline} {report.verdict.detail}",
+            "verdict": prose(f"{report.verdict.headline} {report.verdict.detail}"),
             "equity": picture(report.png, "equity and drawdown"),
             "dagster/row_count": predicted.num_rows,
             "dagster/column_schema": PREDICTIONS_SCHEMA,
@@ -196,7 +195,7 @@ def backtest_report(
             **version_links(registry, challenger),
             "newest": table(predicted.slice(max(0, predicted.num_rows - _SHOWN))),
             "report": dg.MetadataValue.path(report.folder / "report.html"),
-            "report_in_mlflow": dg.MetadataValue.url(f"{registry.url(challenger)}/{page}"),
+            "report_in_mlflow": link(registry.report_url(challenger, "report.html")),
             "traders": _traders(contest, report),
             "assumptions": dg.MetadataValue.json(dict(report.assumptions)),
             "dates": contest.anchors,

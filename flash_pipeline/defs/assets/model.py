@@ -95,7 +95,7 @@ def window_tensors(
             "valid_share": float(frame.along_time(frame.valid_BKS).mean()),
             "by_symbol": _by_symbol(frame),
             "span": span(int(frame.start_time_T[0]), int(frame.anchor_N[-1])),
-            "horizon_bars": frame.horizon,
+            "horizon_bars": str(frame.horizon),
             "bytes": size,
             "snapshot": frame.snapshot,
             "synthetic": frame.synthetic,
@@ -180,8 +180,8 @@ def trained_model(
             "recipe": recipe.name,
             "validation_loss": best.validation_loss,
             "train_loss": best.train_loss,
-            "best_epoch": best.number,
-            "epochs": len(session.history),
+            "best_epoch": str(best.number),
+            "epochs": str(len(session.history)),
             "loss": picture(loss_curve(session.history, title="Loss"), "loss"),
             **version_links(Registry(settings), session.model),
             "seconds": time.perf_counter() - began,
@@ -189,7 +189,7 @@ def trained_model(
             "snapshot": frame.snapshot,
             "attention": session.model.tags.get("attention", ""),
             "device": session.model.tags.get("device", ""),
-            "parameters": int(session.model.tags.get("parameters", 0)),
+            "parameters": session.model.tags.get("parameters", ""),
         },
     )
 
@@ -225,7 +225,7 @@ def baselines(
             "baselines": dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
             if rows
             else no_rows("baseline"),
-            "fitted": len(rows),
+            "fitted": f"{len(rows)} of {len(rows) + len(session.left_out)}",
             "seconds": sum(each.seconds for each in session.fitted.values()),
             "left_out": dg.MetadataValue.json(dict(session.left_out)),
             "snapshot": frame.snapshot,

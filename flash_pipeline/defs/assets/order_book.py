@@ -9,8 +9,8 @@ import dagster as dg
 from pydantic import Field
 
 from flash_pipeline.defs.config import config_of
-from flash_pipeline.defs.metadata import picture, span
-from flash_pipeline.defs.resources import PipelineResource
+from flash_pipeline.defs.metadata import link, picture, prose, span
+from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
 from flash_pipeline.errors import InvalidConfig, NotEnoughHistory
 from flash_pipeline.order_book import (
     BookSeries,
@@ -19,6 +19,7 @@ from flash_pipeline.order_book import (
     fetch_day,
     read_archive,
 )
+from flash_pipeline.order_book.archive import ARCHIVE_FOLDER
 from flash_pipeline.order_book.quality import book_problems
 from flash_pipeline.order_book.store import DAY_MS, day_of
 from flash_pipeline.settings import Settings
@@ -107,6 +108,7 @@ def order_book_snapshots(
     config: SnapshotsConfig,
     pipeline: PipelineResource,
     order_book: BookResource,
+    exchange: ExchangeResource,
 ) -> dg.MaterializeResult:
     """Snapshots of the order books: simulated, fetched from the archive, or as collected."""
     settings, recipe = pipeline.settings(), order_book.resolve()
@@ -116,7 +118,8 @@ def order_book_snapshots(
     if synthetic:
         _simulate(store, recipe)
     else:
-        _fetch(store, settings, recipe, config.archive_days)
+        with exchange.tried_again():
+            _fetch(store, settings, recipe, config.archive_days)
     series = read_books(store, recipe)
     rows: list[dict[str, str | int]] = [
         {
@@ -134,7 +137,7 @@ def order_book_snapshots(
             "dagster/row_count": sum(len(each) for each in series),
             "books": dg.MetadataValue.table([dg.TableRecord(row) for row in rows]),
             "synthetic": synthetic,
-            "cadence_ms": recipe.cadence_ms,
+            "cadence_ms": str(recipe.cadence_ms),
             "path": dg.MetadataValue.path(store.folder),
         }
     )
@@ -180,11 +183,11 @@ def order_book_model(
         metadata={
             "story": session.story,
             "model_version": session.model.version,
-            "mlflow_run": dg.MetadataValue.url(session.model.url),
+            "mlflow_run": link(session.model.url),
             "trainings": dg.MetadataValue.table([dg.TableRecord(row) for row in trainings]),
             "windows": dg.MetadataValue.json(facts["windows"]),
             "held_out": facts["held_out"],
-            "tokens": facts["levels"] * 2 * facts["history_length"],
+            "tokens": str(facts["levels"] * 2 * facts["history_length"]),
             "validation_loss": facts["trainings"]["joint"]["validation_loss"],
             "synthetic": facts["synthetic"],
             "path": dg.MetadataValue.path(results_folder(settings)),
@@ -221,11 +224,11 @@ def order_book_report(
     }
     return dg.MaterializeResult(
         metadata={
-            "verdict": report.verdict,
+            "verdict": prose(report.verdict),
             "champion": story,
             "scores": dg.MetadataValue.table([dg.TableRecord(row) for row in score_table(report)]),
             "report": dg.MetadataValue.path(folder / "report.html"),
-            "mlflow_run": dg.MetadataValue.url(model.url),
+            "mlflow_run": link(model.url),
             "synthetic": results.facts["synthetic"],
             **shown,
             **_plotted(report),
@@ -308,7 +311,7 @@ def _fetch(store: BookStore, settings: Settings, recipe: BookRecipe, days: Seque
         for symbol in recipe.symbols:
             for text in days:
                 day = _parse_day(text)
-                path = fetch_day(transport, symbol, day, settings.order_book / "archive")
+                path = fetch_day(transport, symbol, day, settings.order_book / ARCHIVE_FOLDER)
                 series = read_archive(
                     path,
                     levels=recipe.model.n_levels,

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from flash_pipeline.defs.config import config_of
 from flash_pipeline.defs.market_resource import MarketResource
-from flash_pipeline.defs.metadata import picture, refresh_metadata, span
+from flash_pipeline.defs.metadata import link, picture, prose, refresh_metadata, span
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
 from flash_pipeline.ingest import refresh_klines
 from flash_pipeline.ingest.funding import refresh_funding
@@ -159,9 +159,9 @@ def portfolio_model(
             "chosen": dg.MetadataValue.json(list(facts["chosen"])),
             "folds": dg.MetadataValue.json(list(facts["folds"])),
             "loss": picture(loss_curves(facts["fits"]), "loss"),
-            "tokens_of_a_window": recipe.model.lookback * len(decisions.symbols),
+            "tokens_of_a_window": str(recipe.model.lookback * len(decisions.symbols)),
             "attention": facts["fits"][-1]["attention"],
-            "mlflow_run": dg.MetadataValue.url(url),
+            "mlflow_run": link(url),
             "snapshot": panel.snapshot,
         },
     )
@@ -190,13 +190,13 @@ def portfolio_report(
     context.log.info(f"portfolio_report: {verdict['headline']} {told.champion}")
     return dg.MaterializeResult(
         metadata={
-            "verdict": f"{verdict['headline']} {verdict['detail']}",
+            "verdict": prose(f"{verdict['headline']} {verdict['detail']}"),
             "champion": told.champion,
             "portfolio": picture(report.pictures["report.png"], "portfolio"),
             "attention": picture(report.pictures["attention.png"], "attention across assets"),
             "traders": dg.MetadataValue.table([dg.TableRecord(row) for row in told.rows]),
             "report": dg.MetadataValue.path(report.folder / "report.html"),
-            "report_in_mlflow": dg.MetadataValue.url(told.url),
+            "report_in_mlflow": link(told.url),
             "assumptions": dg.MetadataValue.json(dict(report.numbers["assumptions"])),
             "synthetic": report.numbers["synthetic"],
         }

@@ -14,7 +14,7 @@ from flash_pipeline.defs.assets.model import window_tensors
 from flash_pipeline.defs.choices import GrowthChoice
 from flash_pipeline.defs.config import config_of
 from flash_pipeline.defs.lineage import column_lineage
-from flash_pipeline.defs.metadata import column_schema, no_rows, picture
+from flash_pipeline.defs.metadata import column_schema, link, no_rows, picture
 from flash_pipeline.defs.partitions import PARTITION_TAG
 from flash_pipeline.defs.resources import PipelineResource
 
@@ -113,7 +113,7 @@ def walk_forward_plan(
             "snapshot": plan.snapshot,
             "recipe": plan.recipe.name,
             "models": dg.MetadataValue.json(list(plan.models)),
-            "fold_count": len(ranges),
+            "fold_count": str(len(ranges)),
             "windows": len(frame.anchor_N),
             "ranges": _table([_flat(each) for each in ranges]),
             "left_out": dg.MetadataValue.json(left_out),
@@ -153,7 +153,7 @@ def walk_forward_folds(
             "snapshot": session.dates["snapshot"],
             "seconds": sum(session.seconds.values()),
             "seconds_by_model": dg.MetadataValue.json(dict(session.seconds)),
-            "mlflow_run": dg.MetadataValue.url(session.url),
+            "mlflow_run": link(session.url),
             **{name: value for name, value in session.measures.items() if "rank_ic" in name},
         }
     )
@@ -243,7 +243,7 @@ def _metadata(session: "WalkSession") -> dict[str, Any]:
         "to": folds[-1]["test"]["to"],
         "folds": dg.MetadataValue.json([dict(fold) for fold in folds]),
         "synthetic": session.frame.synthetic,
-        "mlflow_run": dg.MetadataValue.url(session.url),
+        "mlflow_run": link(session.url),
         "path": dg.MetadataValue.path(session.plan.joined),
         **plotted,
     }

@@ -14,6 +14,7 @@ installed and run by MLflow's default environments. It is installed by hand from
 """
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -21,9 +22,12 @@ from typing import Any
 
 from mlflow.models import Model, ModelSignature
 from mlflow.models.utils import _save_example
-from mlflow.pyfunc import add_to_model
 
 from flash_pipeline.training.tracking.served import ARTIFACTS
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # MLflow warns of its own type hints when it is imported
+    from mlflow.pyfunc import add_to_model
 
 _PINNED = ("mlflow", "numpy", "safetensors", "torch")
 _REQUIREMENTS = "requirements.txt"

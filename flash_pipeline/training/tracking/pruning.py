@@ -12,6 +12,7 @@ gc`, called beside the server, frees the disk.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,9 +25,11 @@ from flash_pipeline.settings import Settings
 from flash_pipeline.storage.retention import Item, tree_size
 from flash_pipeline.training.tracking.baselines import BASELINE_EXPERIMENT, baseline_name
 from flash_pipeline.training.tracking.registry import CHAMPION, MODEL_NAME, RIVAL_TAG, Registry
+from flash_pipeline.training.tracking.sequences import ORDER_BOOK_MODEL, PORTFOLIO_MODEL
 from flash_pipeline.training.tracking.store import EXPERIMENT, quiet_mlflow
 from flash_pipeline.training.tracking.walks import WALK_FORWARDS
 
+_SEQUENCES = (ORDER_BOOK_MODEL, PORTFOLIO_MODEL)  # each the name of its experiment as well
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 _PAGE = 500
 _ENDED = {"FINISHED", "FAILED", "KILLED"}
@@ -40,12 +43,13 @@ def old_models(
     champions: int,
     models_before: int,
     runs_before: int,
-    protected: Collection[str] = (),
+    protected: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> list[Item]:
     """Return the versions, models and runs that can go, each kind oldest first.
 
-    Of the model, of each baseline, and of the walk-forwards, which register none. Of a baseline
-    `keep` counts alone, as does its alias: an older one is fitted again where it is asked for.
+    Of the model, of those of order books and portfolios, of each baseline, and of the
+    walk-forwards, which register none. Of a baseline `keep` counts alone, as does its alias: an
+    older one is fitted again where it is asked for.
 
     A version stays that has an alias, or is among the newest, or was made late enough, or was the
     champion shortly before: along the `rival` tags, from whatever has an alias. A run stays that
@@ -54,13 +58,13 @@ def old_models(
     Parameters
     ----------
     keep : int
-        How many of the newest versions stay.
+        How many of the newest versions of each model stay.
     champions : int
         How many champions before the present one stay, to go back to.
     models_before, runs_before : int
         What is younger stays, ms since the epoch.
-    protected : collection of str
-        Further versions that stay.
+    protected : mapping of str to collection of str
+        Further versions that stay, by the name of the registered model.
 
     Raises
     ------
@@ -74,8 +78,9 @@ def old_models(
     with quiet_mlflow():
         plans = (
             _Plan(client, EXPERIMENT, [MODEL_NAME], champions, protected),
-            _Plan(client, BASELINE_EXPERIMENT, _baseline_names(client), 0, ()),
-            _Plan(client, WALK_FORWARDS, [], 0, ()),
+            *(_Plan(client, name, [name], champions, protected) for name in _SEQUENCES),
+            _Plan(client, BASELINE_EXPERIMENT, _baseline_names(client), 0, {}),
+            _Plan(client, WALK_FORWARDS, [], 0, {}),
         )
         return [item for plan in plans for item in plan.items(keep, models_before, runs_before)]
 
@@ -89,7 +94,7 @@ class _Plan:
         experiment: str,
         names: Sequence[str],
         champions: int,
-        protected: Collection[str],
+        protected: Mapping[str, Collection[str]],
     ) -> None:
         self._client, self._names = client, names
         self._champions, self._protected = champions, protected
@@ -120,7 +125,7 @@ class _Plan:
         aliases: Mapping[str, str] = {}
         with _absent_allowed():
             aliases = self._client.get_registered_model(name).aliases
-        needed = set(self._protected)
+        needed = set(self._protected.get(name, ()))
         for alias, number in aliases.items():
             # The rival of the others, such as the challenger, is the champion itself.
             steps = self._champions + (alias != CHAMPION)

@@ -34,10 +34,8 @@ CHALLENGER = "challenger"
 """Alias of the version trained last."""
 
 RIVAL_TAG = "rival"
-"""Tag of a version: the champion when it was trained, empty where there was none."""
-
-LOCAL_UI = "http://127.0.0.1:5000"
-"""Where `make dev` serves the MLflow UI of a sqlite store."""
+"""Tag of a version: the champion when it was trained, empty where there was none. Of an order
+book's or a portfolio's model: the champion that it replaced."""
 
 RECIPE_FILE = "recipe.json"
 """File of a training's run: its recipe."""
@@ -46,6 +44,7 @@ FINGERPRINT_TAG = "fingerprint"
 """Tag of a version: hash of the recipe and the data it was trained on."""
 
 _LOGGED = "models:/"
+_REPORT = "report"
 _DESCRIPTION = "Versions of flash_pipeline; each has a card of its own."
 
 # MLflow answers a missing alias with the first code and a missing model with the second.
@@ -208,11 +207,18 @@ class Registry:
         return Recipe.from_dict(values)
 
     def url(self, model: RegisteredModel) -> str:
-        """Return the page of the MLflow run that trained a version.
-
-        Beside a sqlite store it is where `make dev` serves the MLflow UI.
-        """
+        """Return the page of the MLflow run that trained a version: see `run_url`."""
         return run_url(self.client, self.settings, model.run_id)
+
+    def version_url(self, model: RegisteredModel) -> str:
+        """Return the page of a version; `models:/name/version` where no MLflow UI is known."""
+        base = ui_url(self.settings)
+        return f"{base}/#/models/{model.name}/versions/{model.version}" if base else model.uri
+
+    def report_url(self, model: RegisteredModel, file: str) -> str:
+        """Return where the run of a version shows a file of its report: see `run_url`."""
+        within = f"artifacts/{_REPORT}" if ui_url(self.settings) else _REPORT
+        return f"{self.url(model)}/{within}/{file}"
 
     def history(self, model: RegisteredModel) -> list[Epoch]:
         """Return the epochs of the training that gave a version, oldest first."""
@@ -275,17 +281,27 @@ class Registry:
         made_at : int
             Instant of the report, ms since the epoch: the same report logged twice is one.
         """
-        self.client.log_artifacts(model.run_id, str(folder), "report")
+        self.client.log_artifacts(model.run_id, str(folder), _REPORT)
         values = [Metric(f"backtest.{k}", v, made_at, 0) for k, v in metrics.items()]
         self.client.log_batch(model.run_id, metrics=values)
 
 
 def run_url(client: MlflowClient, settings: Settings, run_id: str) -> str:
-    """Return the page of an MLflow run; beside a sqlite store, where `make dev` serves it."""
-    uri = settings.tracking_uri
-    base = redacted(uri) if uri.startswith("http") else LOCAL_UI
+    """Return the page of an MLflow run; `runs:/id`, as MLflow knows it, where no UI is known."""
+    base = ui_url(settings)
+    if not base:
+        return f"runs:/{run_id}"
     experiment = client.get_run(run_id).info.experiment_id
     return f"{base}/#/experiments/{experiment}/runs/{run_id}"
+
+
+def ui_url(settings: Settings) -> str:
+    """Return where the MLflow UI is: as the settings say, else the tracking server's own.
+
+    Empty beside a database of which no UI is known: `flash_pipeline dev` says where its is.
+    """
+    uri = settings.tracking_uri
+    return settings.mlflow_ui or (redacted(uri) if uri.startswith("http") else "")
 
 
 def _registered(version: Any) -> RegisteredModel:  # noqa: ANN401  (MLflow's own, untyped)

@@ -18,6 +18,7 @@ from flash_pipeline.training.tracking.registry import (
     CHALLENGER,
     CHAMPION,
     FINGERPRINT_TAG,
+    RIVAL_TAG,
     RegisteredModel,
     Registry,
     run_url,
@@ -206,6 +207,7 @@ def settle_champion(
     span = f"[{edge[0]:+.4g}, {edge[1]:+.4g}]"
     if not edge[0] > 0:
         return f"version {champion.version} stays the champion: the edge over it is {span}"
+    registry.tag(version, {RIVAL_TAG: champion.version})  # the one to go back to
     registry.point(CHAMPION, version)
     return f"version {version} is the champion: better than {champion.version} by {span}"
 

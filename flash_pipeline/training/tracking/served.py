@@ -1,33 +1,29 @@
 """The registered models as MLflow serves them: candles or windows in, a table of forecasts out."""
 
 import time
-import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from flash_pipeline.errors import DataError, InvalidInput
-from flash_pipeline.training.baselines import Baseline, Inputs, load_baseline
+from flash_pipeline.training.baselines import Baseline, Inputs
 from flash_pipeline.training.baselines.raw import frame_of
 from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.fallback import anywhere
 from flash_pipeline.training.given_candles import (
     MAX_AGE_BARS,
     checked_instant,
     expected_candles,
     newest_window,
 )
-from flash_pipeline.training.predictor import Predictor
+from flash_pipeline.training.predictor import Predictions, Predictor
 from flash_pipeline.training.scaler import Floats
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # MLflow warns of its own type hints when it is imported
-    from mlflow.pyfunc.model import PythonModel
 
 ARTIFACTS = "artifacts"
 """Folder of a stored model that holds the folder of its own files."""
@@ -72,7 +68,15 @@ class Forecaster:
     """
 
     def __init__(self, bundle: ModelBundle) -> None:
-        self._predictor = Predictor(bundle)
+        self._bundle = bundle
+        self._predictors: dict[torch.device, Predictor] = {}
+        anywhere(self._on)  # whoever loads the model learns of a full GPU, not who asks it first
+
+    def _on(self, device: torch.device) -> Predictor:
+        """Return the predictor on a device, made once."""
+        if device not in self._predictors:
+            self._predictors[device] = Predictor(self._bundle, device)
+        return self._predictors[device]
 
     def predict(
         self,
@@ -103,8 +107,10 @@ class Forecaster:
         ------
         InvalidInput
             If the input cannot be used; the message says why and what is expected.
+        OutOfMemory
+            If the GPU has no room and FLASH_PIPELINE_ON_GPU_TROUBLE is `fail`, its default: with
+            `cpu` and `skip` the CPU predicts, and the next call asks the GPU again.
         """
-        bundle = self._predictor.bundle
         options = {name: each for name, each in (params or {}).items() if each is not None}
         try:
             if isinstance(model_input, pd.DataFrame):
@@ -113,18 +119,18 @@ class Forecaster:
             _refuse_others(options, _OF_CANDLES, "candles, and an array was given")
             return self._of_windows(model_input, options)
         except (InvalidInput, DataError) as error:
-            raise InvalidInput(f"{error}. Expected: {expected_inputs(bundle)}") from error
+            raise InvalidInput(f"{error}. Expected: {expected_inputs(self._bundle)}") from error
 
     def _of_candles(self, candles: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         given = params.get("as_of", _NOW)
         as_of = checked_instant(time.time() * 1000 if given == _NOW else given, "as_of")
         x_LI, made_at = newest_window(
-            candles, self._predictor.bundle, as_of, int(params.get("max_age_bars", MAX_AGE_BARS))
+            candles, self._bundle, as_of, int(params.get("max_age_bars", MAX_AGE_BARS))
         )
         return self._table(x_LI[None], [made_at]).drop(columns="window")
 
     def _of_windows(self, windows: Any, params: Mapping[str, Any]) -> pd.DataFrame:  # noqa: ANN401
-        bundle = self._predictor.bundle
+        bundle = self._bundle
         x_NLI = _floats(windows)
         expected = (bundle.lookback, bundle.config.input_dim)
         if x_NLI.ndim != 3 or x_NLI.shape[1:] != expected:
@@ -139,13 +145,12 @@ class Forecaster:
         return self._table(x_NLI, made_at_N)
 
     def _table(self, x_NLI: Floats, made_at_N: list[Any]) -> pd.DataFrame:
-        bundle, count = self._predictor.bundle, len(self._predictor.bundle.symbols)
+        bundle, count = self._bundle, len(self._bundle.symbols)
         finite_NLI = np.isfinite(x_NLI)
         x_NLI = np.where(finite_NLI, x_NLI, np.float32(np.nan))
         newest_NSF = finite_NLI[:, -1].reshape(len(x_NLI), count, len(bundle.feature_names))
         known_NS = np.asarray(newest_NSF.all(axis=-1))
-        told = self._predictor.predict_windows(x_NLI)
-        lower_NS, upper_NS = self._predictor.bounds(told, self._predictor.sigma(x_NLI[:, -1]))
+        told, (lower_NS, upper_NS) = anywhere(lambda device: _told(self._on(device), x_NLI))
         return pd.DataFrame(
             {
                 "window": np.repeat(np.arange(len(x_NLI)), count),
@@ -194,43 +199,6 @@ class BaselineForecaster:
         return self._baseline.predict(frame, index_N).value_NS
 
 
-class ServedModel(PythonModel):
-    """`Forecaster` for versions that were stored with a few lines of code, which make one of these.
-
-    They take arrays alone: their stored signature is that of a tensor.
-    """
-
-    def load_context(self, context: Any) -> None:  # noqa: ANN401  (MLflow's own, untyped)
-        """Read the bundle and put the model on a GPU where there is one."""
-        self._opened = Forecaster(ModelBundle.load(Path(context.artifacts[BUNDLE_ARTIFACT])))
-
-    def predict(
-        self,
-        context: Any,  # noqa: ANN401, ARG002  (MLflow's own, untyped; the bundle is loaded already)
-        model_input: np.ndarray,  # bare: MLflow warns of any hint that it derives no schema from
-        params: dict[str, Any] | None = None,
-    ) -> pd.DataFrame:
-        """Return forecasts: see `Forecaster.predict`."""
-        return self._opened.predict(model_input, params)
-
-
-class ServedBaseline(PythonModel):
-    """`BaselineForecaster` for versions that were stored with a few lines of code."""
-
-    def load_context(self, context: Any) -> None:  # noqa: ANN401  (MLflow's own, untyped)
-        """Read the baseline."""
-        self._opened = BaselineForecaster(load_baseline(Path(context.artifacts[BASELINE_ARTIFACT])))
-
-    def predict(
-        self,
-        context: Any,  # noqa: ANN401, ARG002  (MLflow's own, untyped; the files are read already)
-        model_input: np.ndarray,  # bare: MLflow warns of any hint that it derives no schema from
-        params: dict[str, Any] | None = None,
-    ) -> npt.NDArray[np.float32]:
-        """Return predictions: see `BaselineForecaster.predict`."""
-        return self._opened.predict(model_input, params)
-
-
 def expected_inputs(bundle: ModelBundle) -> str:
     """Return in words what a served model takes: the signature that its refusals state.
 
@@ -268,6 +236,12 @@ def _refuse_others(options: Mapping[str, Any], others: Mapping[str, ParamSpec], 
         given = options.get(name, spec.default)
         if (list(given) if spec.shape else given) != spec.default:
             raise InvalidInput(f"the parameter {name} is for {whose}")
+
+
+def _told(predictor: Predictor, x_NLI: Floats) -> tuple[Predictions, tuple[Floats, Floats]]:
+    """Return the predictions of windows, and their bounds."""
+    told = predictor.predict_windows(x_NLI)
+    return told, predictor.bounds(told, predictor.sigma(x_NLI[:, -1]))
 
 
 def _nullable(value_NS: Floats, known_NS: npt.NDArray[np.bool_]) -> Any:  # noqa: ANN401  (pandas')

@@ -8,7 +8,10 @@ import torch
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from flash_pipeline.training.bundle import autocast, default_device
+from flash_pipeline.model.order_book import OrderBookModel
+from flash_pipeline.model.portfolio import PortfolioModel
+from flash_pipeline.training.bundle import autocast
+from flash_pipeline.training.fallback import anywhere
 from flash_pipeline.training.grid_bundle import GridBundle
 
 GRID_ARTIFACT = "grid"
@@ -26,8 +29,15 @@ class GridForecaster:
     """
 
     def __init__(self, bundle: GridBundle) -> None:
-        self._device = default_device()
-        self._model = bundle.model(self._device)
+        self._bundle = bundle
+        self._models: dict[torch.device, OrderBookModel | PortfolioModel] = {}
+        anywhere(self._on)  # whoever loads the model learns of a full GPU, not who asks it first
+
+    def _on(self, device: torch.device) -> OrderBookModel | PortfolioModel:
+        """Return the model on a device, made once."""
+        if device not in self._models:
+            self._models[device] = self._bundle.model(device)
+        return self._models[device]
 
     def predict(
         self,
@@ -37,17 +47,22 @@ class GridForecaster:
         """Return predictions of the last moment for windows [n, moments, *cells, inputs].
 
         Of an order book [n, horizons, 3] (down, flat, up), of a portfolio weights [n, assets].
+
+        Raises
+        ------
+        OutOfMemory
+            As for `Forecaster.predict`.
         """
         x = torch.from_numpy(np.array(model_input, dtype=np.float32))
         rows = max(1, _TOKENS // max(1, x[0, ..., 0].numel())) if len(x) else 1
-        parts = [self._part(part) for part in torch.split(x, rows)]
+        parts = anywhere(lambda device: [self._part(part, device) for part in torch.split(x, rows)])
         return np.asarray(torch.cat(parts).numpy(), np.float32)
 
-    def _part(self, x: torch.Tensor) -> torch.Tensor:
-        valid = ~x.isnan().any(-1)
-        mask = None if bool(valid.all()) else valid.to(self._device)
-        with autocast(self._device):
-            return self._model.predict(x.to(self._device), mask).float().cpu()
+    def _part(self, x: torch.Tensor, device: torch.device) -> torch.Tensor:
+        model, valid = self._on(device), ~x.isnan().any(-1)
+        mask = None if bool(valid.all()) else valid.to(device)
+        with autocast(device):
+            return model.predict(x.to(device), mask).float().cpu()
 
 
 def grid_signature(bundle: GridBundle, example: npt.NDArray[np.float32]) -> ModelSignature:

@@ -13,6 +13,11 @@ from flash_pipeline.training.tracking import CHALLENGER, CHAMPION, MODEL_NAME, R
 from flash_pipeline.training.tracking import pruning as module
 from flash_pipeline.training.tracking.baselines import BASELINE_EXPERIMENT, NEWEST, baseline_name
 from flash_pipeline.training.tracking.pruning import old_models
+from flash_pipeline.training.tracking.sequences import (
+    ORDER_BOOK_MODEL,
+    PORTFOLIO_MODEL,
+    settle_champion,
+)
 from flash_pipeline.training.tracking.store import experiment_id, quiet_mlflow
 from flash_pipeline.training.tracking.walks import WALK_FORWARDS
 
@@ -118,7 +123,7 @@ def test_protected_young_and_newest_versions_stay(registry, make_version):
         make_version()
     registry.client.delete_registered_model_alias(MODEL_NAME, CHALLENGER)
     assert plan(registry, models_before=0, runs_before=0) == []
-    prune(registry, keep=2, protected={"1"})
+    prune(registry, keep=2, protected={MODEL_NAME: {"1"}, "flash-portfolio": {"2"}})
     assert versions(registry) == ["1", "3", "4"]
 
 
@@ -215,6 +220,35 @@ def test_old_baselines_go_with_their_runs_and_the_newest_of_each_stays(registry)
     assert len(client.search_logged_models([experiment])) == 2
 
 
+@pytest.mark.parametrize("name", [ORDER_BOOK_MODEL, PORTFOLIO_MODEL])
+def test_old_models_of_long_sequences_go_by_the_same_rules(registry, name):
+    client, named = registry.client, registry.named(name)
+    experiment = experiment_id(client, registry.settings, name)
+    runs = []
+    for _ in range(7):
+        run = client.create_run(experiment)
+        client.log_text(run.info.run_id, "x" * 1000, "report/report.html")
+        with quiet_mlflow():
+            model = client.create_logged_model(
+                experiment, name="model", source_run_id=run.info.run_id
+            )
+        named.register(model.model_uri, run.info.run_id, {"kind": "grid"})
+        client.set_terminated(run.info.run_id)
+        runs.append(run.info.run_id)
+    for champion, edge in (("1", None), ("3", (0.1, 0.2)), ("5", (0.1, 0.2))):
+        settle_champion(registry.settings, name, champion, edge)
+    went = prune(registry, keep=1, champions=1, protected={name: {"2"}})
+    assert went.failed == ()
+    gone = [item.name for item in went.items if item.kind == "model version"]
+    assert gone == [f"{name}/{number}" for number in (1, 4, 6)]
+    kept = {each.info.run_id for each in client.search_runs([experiment])}
+    assert kept == {runs[number - 1] for number in (2, 3, 5, 7)}
+    assert len(client.search_logged_models([experiment])) == 4
+    assert len(files(registry)) == 4
+    assert named.at(CHAMPION).version == "5"
+    assert plan(registry, keep=1, champions=1, protected={name: {"2"}}) == []
+
+
 def test_old_walk_forwards_go_with_their_folds_and_one_at_work_keeps_its_own(registry):
     client = registry.client
     experiment = experiment_id(client, registry.settings, WALK_FORWARDS)
@@ -236,7 +270,7 @@ def test_the_chain_of_champions_is_walked_past_the_protected_ones(registry, make
         make_version(str(number - 1) if number > 1 else "")
     registry.point(CHAMPION, "7")
     registry.point(CHALLENGER, "7")
-    prune(registry, champions=3, protected={"7", "6"})
+    prune(registry, champions=3, protected={MODEL_NAME: {"7", "6"}})
     assert versions(registry) == ["3", "4", "5", "6", "7"]
 
 

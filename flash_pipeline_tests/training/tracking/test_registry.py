@@ -1,13 +1,17 @@
+import dataclasses
 import shutil
 import sqlite3
 from contextlib import closing
 
+import mlflow
 import pytest
 
 from flash_pipeline.errors import BundleMismatch, ModelNotRegistered
 from flash_pipeline.settings import Settings
 from flash_pipeline.training.bundle import ModelBundle, UnreadableBundle
-from flash_pipeline.training.tracking import Registry
+from flash_pipeline.training.tracking import Registry, open_model
+from flash_pipeline.training.tracking.served import BUNDLE_ARTIFACT
+from flash_pipeline.training.tracking.store import experiment_id, quiet_mlflow
 
 
 @pytest.mark.parametrize("alias", ["champion", "challenger"])
@@ -171,3 +175,56 @@ def test_the_page_of_a_run_is_told_without_the_servers_password(registry, versio
         home=registry.settings.home, tracking_uri="https://me:secret@mlflow.example"
     )
     assert registry.url(versions[0]).startswith("https://***@mlflow.example/#/experiments/")
+
+
+def test_pages_are_those_of_the_ui_that_the_settings_name(registry, versions):
+    first = versions[0]
+    ui = "http://127.0.0.1:5001"
+    registry.settings = dataclasses.replace(registry.settings, mlflow_ui=ui)
+    experiment = registry.client.get_run(first.run_id).info.experiment_id
+    page = f"{ui}/#/experiments/{experiment}/runs/{first.run_id}"
+    assert registry.url(first) == page
+    assert registry.report_url(first, "report.html") == f"{page}/artifacts/report/report.html"
+    assert registry.version_url(first) == f"{ui}/#/models/flash-attention-trader/versions/1"
+
+
+def test_without_a_known_ui_nothing_is_linked_to_but_named_as_mlflow_knows_it(registry, versions):
+    first = versions[0]
+    assert registry.url(first) == f"runs:/{first.run_id}"
+    assert registry.report_url(first, "report.html") == f"runs:/{first.run_id}/report/report.html"
+    assert registry.version_url(first) == first.uri == "models:/flash-attention-trader/1"
+
+
+CODE = """
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+
+class Served(PythonModel):
+    def predict(self, context, model_input: list[str], params=None):
+        raise NotImplementedError
+
+
+set_model(Served())
+"""
+
+
+def test_the_bundle_of_a_version_that_was_stored_as_code_is_read_and_the_code_is_not_run(
+    registry, bundle, tmp_path
+):
+    code, folder = tmp_path / "served.py", tmp_path / BUNDLE_ARTIFACT
+    code.write_text(CODE)
+    folder.mkdir()
+    bundle.save(folder)
+    run = registry.client.create_run(experiment_id(registry.client, registry.settings))
+    with quiet_mlflow(), mlflow.start_run(run_id=run.info.run_id):
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(code),
+            artifacts={BUNDLE_ARTIFACT: str(folder)},
+            pip_requirements=[],
+        )
+    old = registry.register(info.model_uri, run.info.run_id, {})
+    assert old.opened.weights.keys() == bundle.weights.keys()
+    with pytest.raises(BundleMismatch, match=r"names the loader 'mlflow\.pyfunc\.loaders"):
+        open_model(old.uri)

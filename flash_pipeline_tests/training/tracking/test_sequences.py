@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from flash_pipeline.errors import ModelNotRegistered
+from flash_pipeline.errors import ModelNotRegistered, OutOfMemory
 from flash_pipeline.model.order_book import OrderBookModel
+from flash_pipeline.training import fallback
 from flash_pipeline.training.grid_bundle import GridBundle
+from flash_pipeline.training.tracking import RIVAL_TAG
 from flash_pipeline.training.tracking.sequences import (
     ORDER_BOOK_MODEL,
     find_sequence,
@@ -16,6 +18,7 @@ from flash_pipeline.training.tracking.sequences import (
     sequence_at,
     settle_champion,
 )
+from flash_pipeline.training.tracking.served_grid import GridForecaster
 
 
 @pytest.fixture
@@ -81,3 +84,26 @@ def test_the_first_is_champion_and_another_only_where_its_edge_excludes_zero(reg
         assert f"version {first} stays" in settle_champion(settings, name, second, edge)
     assert "better than 1 by [+0.1, +0.2]" in settle_champion(settings, name, second, (0.1, 0.2))
     assert sequence_at(settings, name).version == second
+    assert sequence_at(settings, name).tags[RIVAL_TAG] == first, "the one to go back to"
+
+
+def test_a_full_gpu_leaves_the_served_model_to_the_cpu_where_that_is_allowed(register, monkeypatch):
+    model, _ = register()
+    bundle = GridBundle.of(model, {"synthetic": True})
+    x = np.random.default_rng(0).normal(size=(3, 4, 2, 2, 3)).astype(np.float32)
+    expected = GridForecaster(bundle).predict(x)
+    build, full, places = GridBundle.model, torch.device("meta"), []
+
+    def on(self, device=None):
+        places.append(device)
+        if device == full:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return build(self, device)
+
+    monkeypatch.setattr(fallback, "default_device", lambda: full)
+    monkeypatch.setattr(GridBundle, "model", on)
+    with pytest.raises(OutOfMemory, match="do not fit the GPU"):
+        GridForecaster(bundle)
+    monkeypatch.setenv("FLASH_PIPELINE_ON_GPU_TROUBLE", "cpu")
+    np.testing.assert_array_equal(GridForecaster(bundle).predict(x), expected)
+    assert places == [full, full, torch.device("cpu"), full]

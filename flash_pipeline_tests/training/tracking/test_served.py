@@ -11,10 +11,13 @@ import pandas as pd
 import pytest
 import torch
 
-from flash_pipeline.errors import InvalidInput
+from flash_pipeline.errors import InvalidInput, OutOfMemory
 from flash_pipeline.features import WARMUP_BARS, compute_features
 from flash_pipeline.market import Interval
 from flash_pipeline.settings import Settings
+from flash_pipeline.training import fallback
+from flash_pipeline.training.bundle import ModelBundle
+from flash_pipeline.training.memory import pass_explained
 from flash_pipeline.training.predictor import Predictor
 from flash_pipeline.training.tracking import Registry
 from flash_pipeline.training.tracking.examples import example_candles
@@ -155,6 +158,70 @@ def test_null_stands_for_a_parameters_default(bundle, windows, candles):
 def test_windows_without_a_time_have_none(served, windows):
     assert predict(served, windows).made_at.isna().all()
     assert list(predict(served, windows[:1].astype(np.float64)).columns) == ["window", *COLUMNS]
+
+
+CPU, FULL_GPU = torch.device("cpu"), torch.device("meta")
+
+
+@pytest.fixture(scope="module")
+def wanted(served, windows):
+    return predict(served, windows)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Give this machine a GPU with room for the weights alone; return who was asked for a pass."""
+    asked, real = [], Predictor.predict_windows
+
+    def full(self, x_NLI, batch_size=None):
+        asked.append(self.device)
+        if self.device == FULL_GPU:
+            with pass_explained(self.bundle.config, len(x_NLI), self.bundle.lookback):
+                raise torch.OutOfMemoryError("CUDA out of memory.\nMore.")
+        return real(self, x_NLI, batch_size)
+
+    monkeypatch.setattr(fallback, "default_device", lambda: FULL_GPU)
+    monkeypatch.setattr(Predictor, "predict_windows", full)
+    return asked
+
+
+@pytest.mark.parametrize("choice", ["cpu", "skip"])
+def test_a_pass_that_does_not_fit_the_gpu_is_made_on_the_cpu_and_the_next_asks_again(
+    bundle, windows, wanted, asked, monkeypatch, caplog, choice
+):
+    monkeypatch.setenv("FLASH_PIPELINE_ON_GPU_TROUBLE", choice)
+    forecaster = Forecaster(bundle)
+    for _ in range(2):
+        pd.testing.assert_frame_equal(forecaster.predict(windows), wanted)
+    assert asked == [FULL_GPU, CPU, FULL_GPU, CPU]
+    assert "predicted on the CPU: a pass without gradients over 5 windows" in caplog.text
+
+
+def test_a_pass_that_does_not_fit_the_gpu_fails_where_that_is_the_setting(bundle, windows, asked):
+    with pytest.raises(OutOfMemory, match="a pass without gradients"):
+        Forecaster(bundle).predict(windows)
+    assert asked == [FULL_GPU]
+
+
+@pytest.mark.parametrize(("choice", "fits"), [("cpu", True), ("fail", False)])
+def test_weights_that_do_not_fit_the_gpu_are_told_of_as_the_model_is_loaded(
+    bundle, windows, asked, monkeypatch, choice, fits
+):
+    build_all = ModelBundle.build_all
+
+    def full(self, device=None):
+        if device == FULL_GPU:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nMore.")
+        return build_all(self, device)
+
+    monkeypatch.setattr(ModelBundle, "build_all", full)
+    monkeypatch.setenv("FLASH_PIPELINE_ON_GPU_TROUBLE", choice)
+    if fits:
+        assert Forecaster(bundle).predict(windows)["prediction"].notna().all()
+        assert asked == [CPU]
+    else:
+        with pytest.raises(OutOfMemory, match="do not fit the GPU"):
+            Forecaster(bundle)
 
 
 def without(row):

@@ -5,6 +5,7 @@
 `ob500` are the days up to 2025-08-20, `ob200` those since.
 """
 
+import io
 import re
 import zipfile
 import zlib
@@ -16,7 +17,7 @@ from typing import IO
 
 import numpy as np
 
-from flash_pipeline.errors import DataError, InvalidInput
+from flash_pipeline.errors import DataError, ExchangeFault, InvalidInput
 from flash_pipeline.market import parse_symbol
 from flash_pipeline.order_book.lines import parse_lines
 from flash_pipeline.order_book.rebuild import Rebuilder, Rules, Samples
@@ -65,6 +66,8 @@ def archive_transport(url: str = ARCHIVE_URL) -> HttpTransport:
 def fetch_day(transport: HttpTransport, symbol: str, day: date, folder: Path) -> Path:
     """Fetch a day's file into a folder, whole or not at all, unless it is there.
 
+    So a file that someone has put there is taken as it is, without a request.
+
     Parameters
     ----------
     transport : HttpTransport
@@ -75,7 +78,8 @@ def fetch_day(transport: HttpTransport, symbol: str, day: date, folder: Path) ->
     DataError
         If the archive has no such day.
     ExchangeError
-        As of the transport.
+        As of the transport; an answer that is no whole zip, such as a page of whatever stands
+        before the archive, is tried again as any passing fault.
     """
     path = archive_path(symbol, day)
     target = folder / path.rpartition("/")[2]
@@ -86,6 +90,13 @@ def fetch_day(transport: HttpTransport, symbol: str, day: date, folder: Path) ->
         if answer.status == HTTPStatus.NOT_FOUND:
             raise DataError(f"{answer.url} is not there: no book of {symbol} on {day}")
         check_status(answer, symbol=symbol)
+        if not zipfile.is_zipfile(io.BytesIO(answer.body)):
+            raise ExchangeFault(
+                f"{answer.url} answered {len(answer.body):,} bytes that are no whole zip: "
+                "expected a day of order books",
+                symbol=symbol,
+                status=answer.status,
+            )
         return answer.body
 
     body = transport.get(path, {}, read, symbol=symbol)
@@ -179,7 +190,9 @@ def _chunks(path: Path) -> Iterator[bytes]:
             with archive.open(names[0]) as member:
                 yield from _whole_lines(member)
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(
+            f"{path} cannot be read: {error}; delete it to have it fetched again"
+        ) from error
 
 
 def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:

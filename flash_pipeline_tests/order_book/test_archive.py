@@ -6,9 +6,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from flash_pipeline.errors import DataError, InvalidInput
+from flash_pipeline.errors import DataError, ExchangeFault, InvalidInput
 from flash_pipeline.exchange import Clock, SimulatedMarket, embedded_exchange
 from flash_pipeline.exchange.book_archive import BookArchive, archive_lines
+from flash_pipeline.exchange.faults import Faults, FaultSpec
 from flash_pipeline.market import parse_instant
 from flash_pipeline.order_book import archive as archive_module
 from flash_pipeline.order_book import archive_transport, fetch_day, read_archive
@@ -171,6 +172,30 @@ def test_a_simulated_archive_shows_what_the_market_has(tmp_path):
         columns = np.flatnonzero(depth.orders[0])[::sign][:50]
         step = flow.ticks_per_step * 0.01
         assert np.allclose(series.price_TLS()[650, :, side], (columns + depth.first) * step)
+
+
+def test_deltas_without_a_snapshot_are_a_gap_from_the_first_of_them(archive):
+    series = read_archive(archive(damaged()[1:4]), levels=2, strict=False)
+    assert len(series) == 0
+    assert [(gap.kind, gap.start, gap.end) for gap in series.gaps] == [
+        ("missing", START + 1000, START + 1000)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["truncated_json", "html_as_json"])
+def test_an_answer_that_is_no_whole_zip_is_kept_by_nobody(tmp_path, monkeypatch, kind):
+    short = partial(archive_lines, updates=3)
+    monkeypatch.setattr("flash_pipeline.exchange.book_archive.archive_lines", short)
+    clock = Clock(parse_instant("2026-03-11T12:00Z"), speed=0)
+    faults = Faults(FaultSpec(rate=1.0, burst=1, kinds=(kind,)))
+    with (
+        embedded_exchange(clock=clock, faults=faults) as url,
+        HttpTransport([url], attempts=1) as transport,
+    ):
+        with pytest.raises(ExchangeFault, match="are no whole zip"):
+            fetch_day(transport, "BTCUSDT", date(2026, 3, 10), tmp_path)
+        assert list(tmp_path.iterdir()) == []
+        assert fetch_day(transport, "BTCUSDT", date(2026, 3, 10), tmp_path).is_file()
 
 
 def test_a_day_is_fetched_once_and_whole(tmp_path, monkeypatch):

@@ -16,7 +16,9 @@ from flash_pipeline.model.grid import GridModel
 from flash_pipeline.model.grid_config import GridConfig, OrderBookConfig, PortfolioConfig
 from flash_pipeline.model.order_book import OrderBookModel
 from flash_pipeline.model.portfolio import PortfolioModel
+from flash_pipeline.training.book_recipes import full_book_recipe
 from flash_pipeline.training.optimizer import make_optimizer
+from flash_pipeline.training.portfolio_recipes import full_portfolio
 from flash_pipeline.training.recipes import TrainConfig
 from flash_pipeline.training.source import GridBatches
 from flash_pipeline.training.step import make_step
@@ -27,7 +29,6 @@ BOOK, MARKET = "order book", "portfolio"
 WIDE, ISSUE = "1 head x 128", "8 heads x 16"
 
 _SPARE = 4  # moments beyond a window, so that steps have several to cut
-_HORIZONS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +92,13 @@ def _config(bench: Bench, model: str, tokens: int) -> GridConfig:
     cells = bench.pick(100, 20, 4)
     moments = -(-tokens // cells)
     if model == BOOK:
-        return OrderBookConfig(cells // 2, moments, n_horizons=_HORIZONS, **sizes)
+        book = full_book_recipe().model
+        shipped = {"n_features": book.n_features, "n_horizons": book.n_horizons}
+        return OrderBookConfig(cells // 2, moments, **shipped, **sizes)
     # One window's return has no Sharpe ratio; this objective has a gradient with one.
     options = HeadOptions(objective="mean_variance")
-    return PortfolioConfig(cells, moments, head_options=options, **sizes)
+    inputs = full_portfolio().model.n_features
+    return PortfolioConfig(cells, moments, n_features=inputs, head_options=options, **sizes)
 
 
 def _heads(config: GridConfig, n_heads: int) -> GridConfig:

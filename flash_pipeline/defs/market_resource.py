@@ -7,8 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from flash_pipeline.settings import Settings
-from flash_pipeline.training.portfolio_recipes import PORTFOLIO_RECIPES, PortfolioRecipe
-from flash_pipeline.training.recipes import get_recipe
+from flash_pipeline.training.portfolio_recipes import PortfolioRecipe, get_portfolio_recipe
 
 
 class MarketResource(dg.ConfigurableResource):
@@ -60,8 +59,7 @@ class MarketResource(dg.ConfigurableResource):
         InvalidInput
             Naming the first value that cannot be used.
         """
-        name = get_recipe(self.recipe or Settings.from_environment().recipe).name
-        recipe = PORTFOLIO_RECIPES[name]()
+        recipe = get_portfolio_recipe(self.recipe or Settings.from_environment().recipe)
         options = _given(objective=self.objective, gross_cap=self.gross_cap)
         head = dataclasses.replace(recipe.model.head_options, **options)
         sizes = _given(lookback=self.lookback, asset_cap=self.asset_cap)

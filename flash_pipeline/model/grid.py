@@ -154,7 +154,8 @@ class GridModel(SequenceModel):
                 block = self._block(i)
                 q_MHD, k_MHD, _ = self._project(block, block.attention_norm(h_MC), tokens, axis)
                 yield Layer(axis, tokens.leave_last(tokens.last(q_MHD)), tokens.leave(k_MHD))
-                h_MC = self._layer(i, h_MC, tokens, backend, False)
+                if i + 1 < self.config.n_layers:
+                    h_MC = self._layer(i, h_MC, tokens, backend, False)
 
     @torch.no_grad()
     def fit_scale(self, x: Tensor, valid: Tensor | None = None) -> None:

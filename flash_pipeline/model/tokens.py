@@ -22,7 +22,7 @@ from torch import Tensor
 from flash_pipeline.model.attention import BackendChoice, attend
 from flash_pipeline.model.config import AttentionName
 from flash_pipeline.model.grid_config import AxisName
-from flash_pipeline.model.packed import Sequences, attend_packed
+from flash_pipeline.model.packed import Pack, Sequences, attend_packed
 from flash_pipeline.model.rotary import rotate
 
 
@@ -140,6 +140,8 @@ class DenseTokens(Tokens):
 class PackedTokens(Tokens):
     """Some tokens are absent. Making one waits for the GPU, since lengths are needed here.
 
+    What a layer asks of the mask is found out once, and serves all layers of the pass.
+
     Parameters
     ----------
     mask_BTG : Tensor of bool
@@ -166,8 +168,8 @@ class PackedTokens(Tokens):
 
     def leave_last(self, x_MC: Tensor) -> Tensor:
         """Return x_BGC of tokens of the last moment, zeros where one is absent."""
-        last_BG = self.mask_BTG[:, -1]
-        return self._spread(x_MC, last_BG.flatten().nonzero().flatten(), tuple(last_BG.shape))
+        n_rows, _, n_cells = self.mask_BTG.shape
+        return self._spread(x_MC, self._last_place_Q, (n_rows, n_cells))
 
     def turn(self, x_MHD: Tensor, *, last: bool) -> Tensor:
         """Return queries or keys turned by their moments."""
@@ -176,8 +178,6 @@ class PackedTokens(Tokens):
 
     def attend(self, q_QHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, reach: Reach) -> Tensor:
         """Return o_QHD."""
-        queries = self._cut(reach.axis, last=reach.last)
-        keys = self._cut(reach.axis, last=reach.last and reach.axis == "cells")
         if reach.axis == "time":
             k_MHD, v_MHD = k_MHD[self._by_cell_M], v_MHD[self._by_cell_M]
             if not reach.last:  # tokens of one moment are in the order of their cells as they are
@@ -186,8 +186,7 @@ class PackedTokens(Tokens):
             q_QHD,
             k_MHD,
             v_MHD,
-            queries,
-            keys,
+            self._pack(reach.axis, last=reach.last),
             causal=_is_causal(reach),
             dropout_p=reach.dropout_p,
             backend=reach.backend,
@@ -210,6 +209,13 @@ class PackedTokens(Tokens):
         return (self._moment_M == self.mask_BTG.shape[1] - 1).nonzero().flatten()
 
     @functools.cached_property
+    def _last_place_Q(self) -> Tensor:
+        """Places of the last moment's tokens among all cells of all rows."""
+        _, n_moments, n_cells = self.mask_BTG.shape
+        place_Q = self._place_M[self._last_Q]
+        return place_Q // (n_moments * n_cells) * n_cells + place_Q % n_cells
+
+    @functools.cached_property
     def _by_cell_M(self) -> Tensor:
         """Places of the tokens in the order of row, cell, moment."""
         _, n_moments, n_cells = self.mask_BTG.shape
@@ -217,20 +223,39 @@ class PackedTokens(Tokens):
         return ((row_M * n_cells + self._place_M % n_cells) * n_moments + self._moment_M).argsort()
 
     @functools.cached_property
-    def _cuts(self) -> dict[tuple[AxisName, bool], Sequences]:
+    def _lengths(self) -> dict[tuple[AxisName, bool], list[int]]:
+        """Tokens of each sequence of an axis, or of the last moment alone: fetched at once."""
+        n_rows, n_moments, n_cells = self.mask_BTG.shape
+        counts = [self.mask_BTG.sum(2), self.mask_BTG.sum(1), self.mask_BTG[:, -1].long()]
+        told = torch.cat([count.flatten() for count in counts]).tolist()
+        moments, rest = told[: n_rows * n_moments], told[n_rows * n_moments :]
+        cells, last_cells = rest[: n_rows * n_cells], rest[n_rows * n_cells :]
+        rows = [moments[i * n_moments :][:n_moments] for i in range(n_rows)]
+        last = [row[-1] for row in rows]
+        return {
+            ("joint", False): [sum(row) for row in rows],
+            ("cells", False): moments,
+            ("time", False): cells,
+            ("joint", True): last,
+            ("cells", True): last,
+            ("time", True): last_cells,
+        }
+
+    @functools.cached_property
+    def _packs(self) -> dict[tuple[AxisName, bool], Pack]:
         return {}
 
-    def _cut(self, axis: AxisName, *, last: bool) -> Sequences:
-        """Return the sequences of an axis, or what each has of the last moment."""
-        if (axis, last) not in self._cuts:
-            mask_BTG = self.mask_BTG[:, -1:] if last else self.mask_BTG
-            present = {
-                "joint": mask_BTG.flatten(1),
-                "cells": mask_BTG.flatten(0, 1),
-                "time": mask_BTG.transpose(1, 2).flatten(0, 1),
-            }[axis]
-            self._cuts[axis, last] = Sequences.of(present.sum(1).tolist(), mask_BTG.device)
-        return self._cuts[axis, last]
+    def _pack(self, axis: AxisName, *, last: bool) -> Pack:
+        """Return the queries and keys of an axis: made once, for all layers along it."""
+        if (axis, last) not in self._packs:
+            device = self.mask_BTG.device
+            queries = Sequences.of(self._lengths[axis, last], device)
+            if last and axis != "cells":  # whose keys are those of all moments
+                pack = Pack.of(queries, self._pack(axis, last=False).keys)
+            else:
+                pack = Pack.of(queries)
+            self._packs[axis, last] = pack
+        return self._packs[axis, last]
 
     def _spread(self, x_MC: Tensor, place_M: Tensor, shape: tuple[int, ...]) -> Tensor:
         whole = x_MC.new_zeros((torch.Size(shape).numel(), *x_MC.shape[1:]))

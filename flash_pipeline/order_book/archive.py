@@ -69,8 +69,9 @@ def archive_transport(url: str = ARCHIVE_URL) -> HttpTransport:
 def fetch_day(transport: HttpTransport, symbol: str, day: date, folder: Path) -> Path:
     """Fetch a day's file into a folder, whole or not at all, unless it is there.
 
-    What fails for a transient reason is tried again by the transport: no connection, no whole
-    answer in time, HTTP 429 and 5xx, and an answer that is no zip, such as a front's page.
+    A file that someone has put there is taken as it is, without a request. What fails for a
+    transient reason is tried again by the transport: no connection, no whole answer in time, HTTP
+    429 and 5xx, and an answer that is no whole zip, such as a page of whatever stands before.
 
     Parameters
     ----------
@@ -94,8 +95,12 @@ def fetch_day(transport: HttpTransport, symbol: str, day: date, folder: Path) ->
             raise DataError(f"{answer.url} is not there: no book of {symbol} on {day}")
         check_status(answer, symbol=symbol)
         if not zipfile.is_zipfile(io.BytesIO(answer.body)):
-            size, kind = len(answer.body), answer.media_type or "no type"
-            raise ExchangeFault(f"{answer.url} answered no zip but {size:,} bytes of {kind}")
+            raise ExchangeFault(
+                f"{answer.url} answered {len(answer.body):,} bytes that are no whole zip: "
+                "expected a day of order books",
+                symbol=symbol,
+                status=answer.status,
+            )
         return answer.body
 
     body = transport.get(path, {}, read, symbol=symbol)
@@ -189,7 +194,9 @@ def _chunks(path: Path) -> Iterator[bytes]:
             with archive.open(names[0]) as member:
                 yield from _whole_lines(member)
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(
+            f"{path} cannot be read: {error}; delete it to have it fetched again"
+        ) from error
 
 
 def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:

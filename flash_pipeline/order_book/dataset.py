@@ -171,8 +171,12 @@ class BookWindows:
         return BookBatch(
             self._windows(self._book).index_select(0, start_B),
             None if self._valid is None else self._windows(self._valid).index_select(0, start_B),
-            self._label[index_B],
+            self.labels(index_B),
         )
+
+    def labels(self, index_B: Tensor) -> Tensor:
+        """Return label_BH of the windows at some positions, as `batch` does, and cut none."""
+        return self._label[index_B]
 
     def window(self, position: int) -> Tensor:
         """Return the features of one window, [T, L, S, F]: a view, no copy."""

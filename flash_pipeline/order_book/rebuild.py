@@ -253,7 +253,7 @@ class Rebuilder:
     def _close_gap(self, end: int) -> None:
         if self._lost is not None:
             kind, start, detail = self._lost
-            self.samples.gaps.append(BookGap(kind, start, end, detail))
+            self.samples.gaps.append(BookGap(kind, start, max(start, end), detail))
             self._lost = None
 
     def _damage(self, kind: str, start: int, detail: str, end: int | None = None) -> None:

@@ -4,6 +4,7 @@ order_book/symbol=BTCUSDT/day=2026-03-10.parquet
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from flash_pipeline.storage.files import write_parquet
 DAY_MS = Interval.DAY_1.milliseconds
 """Milliseconds of a day."""
 
-_LEVELS, _GAPS, _SYNTHETIC = b"levels", b"gaps", b"synthetic"
+_LEVELS, _GAPS, _SYNTHETIC, _SOURCE = b"levels", b"gaps", b"synthetic", b"source"
 _ROW_GROUP = 8_192  # snapshots
 
 
@@ -101,13 +102,15 @@ class BookStore:
             )
         return join_series([self.read_day(symbol, day) for day in days])
 
-    def write(self, series: BookSeries, *, synthetic: bool) -> list[date]:
+    def write(self, series: BookSeries, *, synthetic: bool, source: str = "") -> list[date]:
         """Replace the files of the days that a series has snapshots in, each whole or not at all.
 
         Parameters
         ----------
         synthetic : bool
             Whether a simulator made the book.
+        source : str
+            What the days were made from, for `source`; empty where that is not to be known.
 
         Returns
         -------
@@ -117,7 +120,8 @@ class BookStore:
         days = _days_of(series)
         for day in days:
             start = day_start(day)
-            self._write_day(day, series.between(start, start + DAY_MS), synthetic=synthetic)
+            part = series.between(start, start + DAY_MS)
+            self._write_day(day, part, {_SYNTHETIC: str(synthetic), _SOURCE: source})
         return days
 
     def with_stored(self, series: BookSeries) -> BookSeries:
@@ -137,10 +141,12 @@ class BookStore:
 
     def levels(self, symbol: str, day: date) -> int | None:
         """Return the levels of a stored day; None where there is none."""
-        path = self.path(symbol, day)
-        if not path.is_file():
-            return None
-        return int((pq.read_schema(path).metadata or {}).get(_LEVELS, b"0"))
+        marks = self._marks(symbol, day)
+        return None if marks is None else int(marks.get(_LEVELS, b"0"))
+
+    def source(self, symbol: str, day: date) -> str:
+        """Return what a stored day was made from, as `write` was told; empty where it was not."""
+        return (self._marks(symbol, day) or {}).get(_SOURCE, b"").decode()
 
     def synthetic(self) -> bool | None:
         """Say whether a simulator made the stored books; None where there are none."""
@@ -165,7 +171,11 @@ class BookStore:
                 f"{kinds[synthetic]} ones: use another FLASH_PIPELINE_HOME for these"
             )
 
-    def _write_day(self, day: date, series: BookSeries, *, synthetic: bool) -> None:
+    def _marks(self, symbol: str, day: date) -> dict[bytes, bytes] | None:
+        path = self.path(symbol, day)
+        return dict(pq.read_schema(path).metadata or {}) if path.is_file() else None
+
+    def _write_day(self, day: date, series: BookSeries, marks: Mapping[bytes, str]) -> None:
         width = series.levels * len(SIDES) * 2
         offsets = np.arange(len(series) + 1, dtype=np.int32) * width
         cells = pa.array(np.ascontiguousarray(series.book_TLS2).reshape(-1))
@@ -181,7 +191,7 @@ class BookStore:
                 {
                     **BOOK_SCHEMA.metadata,
                     _LEVELS: str(series.levels).encode(),
-                    _SYNTHETIC: str(synthetic).encode(),
+                    **{name: text.encode() for name, text in marks.items()},
                     _GAPS: json.dumps([asdict(gap) for gap in series.gaps]).encode(),
                 }
             ),

@@ -65,6 +65,7 @@ def batches_of(book: PreparedBook) -> CutBatches:
         windows.batch,
         windows.device,
         book.config.history_length,
+        targets=windows.labels,
         has_gaps=windows.has_gaps,
     )
 
@@ -172,7 +173,8 @@ def gather_attention(book: PreparedBook, model: OrderBookModel) -> BookAttention
     cells: list[Tensor] = []
     lags: list[Tensor] = []
     for x, valid, _ in _parts(book.windows, chosen, 4):
-        seen = last_moment_attention(model, x, valid)
+        with autocast(x.device):  # the kernels of the training; in float32 a GPU has none as fast
+            seen = last_moment_attention(model, x, valid)
         cells.append(seen.by_cell_LBHGK.mean(2))
         lags.append(seen.by_lag_LBHT.mean(2))
     return BookAttention(

@@ -37,6 +37,7 @@ from flash_pipeline.training.book_models import (
 from flash_pipeline.training.book_recipes import VARIANTS, BookRecipe
 from flash_pipeline.training.book_results import BookResults, results_folder
 from flash_pipeline.training.bundle import default_device
+from flash_pipeline.training.ceilings import require_gpu
 from flash_pipeline.training.figures import loss_curve
 from flash_pipeline.training.grid_bundle import GridBundle
 from flash_pipeline.training.runtime import fitting_threads
@@ -100,6 +101,8 @@ def run_book_session(
     ------
     NotEnoughHistory, DataError
         As for `prepare_book`.
+    GpuUnavailable
+        As for `require_gpu`.
     TrainingDiverged, OutOfMemory
         As for `fit`; nothing is registered then.
     """
@@ -110,6 +113,8 @@ def run_book_session(
         if stored is not None:
             point_sequence(settings, ORDER_BOOK_MODEL, "challenger", known.version)
             return BookSession(known, stored, (), "trained before on exactly these books")
+    if device is None:
+        require_gpu(settings, recipe.name)
     with fitting_threads(recipe.model.d_model):
         return _run(
             settings, series, recipe, fingerprint, device or default_device(), tags, synthetic

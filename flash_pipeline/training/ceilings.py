@@ -179,6 +179,37 @@ def place_training(
     return Placement(torch.device("cuda"))
 
 
+def require_gpu(
+    settings: Settings, recipe: str, *, measure: Callable[[Path], Machine] = measure_machine
+) -> None:
+    """Refuse a training on long sequences that expects a GPU where there is none.
+
+    Such a training takes the GPU where there is one; at full size a CPU would be at it for days.
+
+    Parameters
+    ----------
+    settings : Settings
+        With `on_gpu_trouble` `cpu` nothing is refused.
+    recipe : str
+        Name of the recipe, one of `GPU_RECIPES` or another.
+    measure : callable
+        Injected by tests.
+
+    Raises
+    ------
+    GpuUnavailable
+        Before anything is trained, with what is wrong.
+    """
+    if recipe not in GPU_RECIPES or settings.on_gpu_trouble == "cpu":
+        return
+    machine = measure(settings.home)
+    if machine.gpu is None:
+        raise GpuUnavailable(
+            f"recipe {recipe!r} is not trained: {machine.gpu_fault}; "
+            "FLASH_PIPELINE_ON_GPU_TROUBLE=cpu trains it on the CPU, which takes days at its size"
+        )
+
+
 def release_gpu() -> None:
     """Give back the GPU memory of a training that has ended, as far as nothing refers to it."""
     gc.collect()

@@ -252,7 +252,8 @@ def asset_attention(model: PortfolioModel, tensors: MarketTensors, rows: Sequenc
     total_AA = np.zeros((model.config.n_assets,) * 2)
     for row in rows:
         x, present, _ = tensors.windows([row], model.config.lookback)
-        seen = last_moment_attention(model, x, present)
+        with _autocast(tensors.device):
+            seen = last_moment_attention(model, x, present)
         total_AA += seen.by_cell_LBHGK[wanted].mean((0, 1, 2)).double().cpu().numpy()
     sums_A1 = total_AA.sum(axis=1, keepdims=True)
     shares_AA = np.full_like(total_AA, np.nan)

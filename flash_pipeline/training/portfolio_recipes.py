@@ -14,6 +14,7 @@ from flash_pipeline.errors import InvalidConfig
 from flash_pipeline.model.config import HeadOptions
 from flash_pipeline.model.grid_config import LayoutName, PortfolioConfig
 from flash_pipeline.portfolio import FEATURES, UniverseConfig, WalkConfig
+from flash_pipeline.training.recipes import size_beside
 from flash_pipeline.training.sources import code_hash
 
 VARIANTS: tuple[LayoutName, ...] = ("joint", "axial")
@@ -138,11 +139,14 @@ def full_portfolio() -> PortfolioRecipe:
 
 PORTFOLIO_RECIPES: dict[str, Callable[[], PortfolioRecipe]] = {
     "demo": demo_portfolio,
-    "seed": full_portfolio,
     "full": full_portfolio,
-    "low-latency": demo_portfolio,
 }
-"""The market's recipe beside each recipe of the price model."""
+"""Recipes by name."""
+
+
+def get_portfolio_recipe(name: str) -> PortfolioRecipe:
+    """Return the recipe that goes with one of the price model: see `size_beside`."""
+    return PORTFOLIO_RECIPES[size_beside(name)]()
 
 
 @functools.cache

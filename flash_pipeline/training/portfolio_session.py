@@ -20,6 +20,7 @@ from flash_pipeline.market import iso_utc
 from flash_pipeline.portfolio import FEATURES, Fold, MarketPanel, walk_forward
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.files import replacing_folder
+from flash_pipeline.training.ceilings import require_gpu
 from flash_pipeline.training.grid_bundle import GridBundle
 from flash_pipeline.training.portfolio_fit import (
     MarketTensors,
@@ -225,6 +226,8 @@ def run_portfolio(
     ------
     TrackingUnreachable
         If MLflow does not answer.
+    GpuUnavailable
+        As for `require_gpu`.
     NotEnoughHistory, TrainingDiverged
         As for `train_portfolio`.
     """
@@ -239,6 +242,7 @@ def run_portfolio(
     known = find_sequence(settings, PORTFOLIO_MODEL, fingerprint)
     if known is not None and _stored(settings.portfolio) == fingerprint:
         return Decisions.load(settings.portfolio), "trained before on this panel", known.url
+    require_gpu(settings, recipe.name)
     session = train_portfolio(panel, recipe)
     made = register_sequence_model(
         settings,

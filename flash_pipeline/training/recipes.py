@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from flash_pipeline import __version__
 from flash_pipeline.errors import InvalidConfig, UnknownRecipe
@@ -260,6 +260,25 @@ def get_recipe(name: str) -> Recipe:
     return RECIPES[name]()
 
 
+def size_beside(name: str) -> Literal["demo", "full"]:
+    """Return the size of the order book's and the portfolio's recipe beside a price model's.
+
+    `demo` beside `demo`, `full` beside every other: those train on a GPU too. `low-latency` is
+    small for the sake of one call of the price model, which says nothing of the other two.
+
+    Parameters
+    ----------
+    name : str
+        As for `get_recipe`; `auto` is resolved as there.
+
+    Raises
+    ------
+    UnknownRecipe
+        If there is no such recipe.
+    """
+    return "demo" if get_recipe(name).name == "demo" else "full"
+
+
 def _model(data: DataConfig, **changes: Any) -> ModelConfig:  # noqa: ANN401  (ModelConfig's fields)
     return ModelConfig(
         n_symbols=len(data.symbols),
@@ -291,4 +310,5 @@ __all__ = [
     "get_recipe",
     "low_latency_recipe",
     "seed_recipe",
+    "size_beside",
 ]

@@ -159,6 +159,9 @@ class CutBatches:
         Where it cuts them, and from what.
     lookback : int
         Moments of a window.
+    targets : callable
+        From positions of windows to their targets alone: those of all windows are asked for at
+        once, whose inputs may be many times the memory.
     has_gaps : bool
         Whether a mask comes with them.
     """
@@ -171,15 +174,16 @@ class CutBatches:
         device: torch.device,
         lookback: int,
         *,
+        targets: Callable[[Tensor], Tensor],
         has_gaps: bool,
     ) -> None:
-        self._cut = cut
+        self._cut, self._targets = cut, targets
         self.home = self.device = device
         self.lookback, self.has_gaps = lookback, has_gaps
 
     def labels(self, index_N: Tensor) -> Tensor:
         """Return the targets of windows."""
-        return self.batch(index_N)[2]
+        return _as_floats(self._targets(index_N))
 
     def batch(self, index_N: Tensor, *, dense: bool = False) -> Batch:
         """Return the windows at positions.

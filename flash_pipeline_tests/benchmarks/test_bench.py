@@ -6,12 +6,13 @@ import time
 import pytest
 import torch
 
-from benchmarks import report, train, windows
+from benchmarks import latency, report, train, windows
 from benchmarks.gpu import (
     goals,
     growth,
     kernels,
     kernels_table,
+    sequences,
 )
 from benchmarks.gpu.__main__ import PARTS, main
 from benchmarks.gpu.bench import LATE, LEFT_OUT, Bench, DeviceLost
@@ -22,6 +23,10 @@ from benchmarks.gpu.tables import time_cell
 from benchmarks.gpu.works import Attention, chapter_config, recipe_config, train_row
 from flash_pipeline.errors import AttentionUnsupported
 from flash_pipeline.model.speeds import SpeedTable
+from flash_pipeline.order_book.features import FEATURES as BOOK_FEATURES
+from flash_pipeline.portfolio import FEATURES as MARKET_FEATURES
+from flash_pipeline.training.book_recipes import full_book_recipe
+from flash_pipeline.training.portfolio_recipes import full_portfolio
 from flash_pipeline_tests.test_imports import BLOCK, python
 
 HEAD = {"driver": "1.2", "date": "2026-01-02", "versions": {"torch": "2", "cuda": "13"}}
@@ -288,7 +293,9 @@ def test_a_result_is_described_with_hardware_versions_and_formula(pretended_gpu)
         assert expected in text
 
 
-@pytest.mark.parametrize("module", ["benchmarks.gpu.__main__", "benchmarks.train"])
+@pytest.mark.parametrize(
+    "module", ["benchmarks.gpu.__main__", "benchmarks.train", "benchmarks.latency"]
+)
 def test_a_gpu_machine_without_the_frameworks_can_run_them(module):
     packages = {"dagster", "mlflow", "duckdb", "requests", "pandas"}
     done = python(BLOCK.format(packages=packages, module=module))
@@ -300,6 +307,49 @@ def test_the_windows_benchmark_runs_alone(tmp_path, monkeypatch, capsys):
     windows.main()
     assert "one row per window" in capsys.readouterr().out
     assert len(list(tmp_path.glob("windows_*.json"))) == 1
+
+
+def test_the_latency_benchmark_runs_alone_and_measures_what_is_missing(
+    tmp_path, monkeypatch, capsys
+):
+    arguments = ["latency", "--tiny", "--cpu", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", arguments)
+    latency.main()
+    (path,) = tmp_path.glob("latency_*.json")
+    result = json.loads(path.read_text())
+    whole = {(row["variant"], row["threads"]): row for row in result["rows"]}
+    for name in (latency.LAST, latency.MODEL):
+        assert whole[name, 2]["runs"] == 5
+    lost = next(row for row in result["rows"] if row["variant"] == latency.MODEL)
+    lost |= {"ms": None, "note": LATE}
+    path.write_text(json.dumps(result))
+    monkeypatch.setattr("sys.argv", [*arguments, "--missing"])
+    latency.main()
+    rows = json.loads(path.read_text())["rows"]
+    again = {(row["variant"], row["threads"]): row for row in rows}
+    assert again[latency.MODEL, 2]["runs"] == 5
+    assert again[latency.LAST, 2] == whole[latency.LAST, 2]
+    assert "model.predict" in capsys.readouterr().out
+
+
+def test_no_variant_of_the_latency_takes_the_time_of_another():
+    bench = Bench(torch.device("cpu"), "full", deadline=time.monotonic() + 60.0)
+    until = latency._share(bench.deadline, 5) - time.monotonic()
+    assert until == pytest.approx(12.0, abs=0.5)
+    assert latency._share(float("inf"), 5) == float("inf")
+    past = time.monotonic() - 1
+    assert len(latency._seconds(lambda: None, 10_000, bench, past)) == latency.LEAST_CALLS
+    assert len(latency._seconds(lambda: None, 2_000, bench, float("inf"))) == 2_000
+    bench.deadline = past
+    assert len(latency._seconds(lambda: None, 10_000, bench, past)) == 1
+
+
+def test_sequences_are_measured_with_the_inputs_that_the_models_are_shipped_with():
+    full = Bench(torch.device("cpu"), "full")
+    book, market = (sequences._config(full, name, 100_000) for name in ("order book", "portfolio"))
+    assert book.n_features == len(BOOK_FEATURES) == full_book_recipe().model.n_features
+    assert market.n_features == len(MARKET_FEATURES) == full_portfolio().model.n_features
+    assert book.n_horizons == len(full_book_recipe().horizons)
 
 
 def test_a_recipe_is_trained_on_stored_windows(tmp_path, monkeypatch, capsys, long_windows):

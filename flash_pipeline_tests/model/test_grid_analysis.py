@@ -88,3 +88,25 @@ def test_it_leaves_the_model_as_it_was():
     before = last_moment_attention(model, draw())
     assert model.training
     assert last_moment_attention(model, draw()).by_cell_LBHGK.equal(before.by_cell_LBHGK)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_under_autocast_it_is_the_same_but_for_rounding(masked):
+    model, book = make().float(), draw().float()
+    valid = torch.ones(book.shape[:-1], dtype=torch.bool)
+    valid[0, 1, 1, 0] = not masked
+    exact = last_moment_attention(model, book, valid)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = last_moment_attention(model, book, valid)
+    assert found.by_cell_LBHGK.dtype == torch.float32
+    torch.testing.assert_close(found.by_cell_LBHGK, exact.by_cell_LBHGK, atol=0.02, rtol=0)
+    torch.testing.assert_close(found.by_lag_LBHT.sum(-1), torch.ones(2, B, 2))
+
+
+def test_the_last_layer_is_looked_at_and_not_run():
+    model, book = make(n_layers=3), draw()
+    ran = []
+    for i, block in enumerate(model.blocks):
+        block.mlp.register_forward_hook(lambda *_, i=i: ran.append(i))
+    assert len(last_moment_attention(model, book).by_cell_LBHGK) == 3
+    assert sorted(set(ran)) == [0, 1]

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from flash_pipeline.errors import AttentionUnsupported, InvalidInput
-from flash_pipeline.model.attention import attend, choose_backend
+from flash_pipeline.model.attention import BackendChoice, attend, choose_backend
 from flash_pipeline.model.kernels import packed as kernels
 from flash_pipeline.model.kernels import reference_attention
-from flash_pipeline.model.packed import Sequences, attend_packed, packed_call
+from flash_pipeline.model.packed import Pack, Sequences, attend_packed, packed_call
 from flash_pipeline.model.refusals import AttentionCall, refusal
 
 CPU = torch.device("cpu")
@@ -103,7 +103,8 @@ def test_sequences_of_one_length_are_one_call(monkeypatch):
 
     lengths = [4, 7, 4, 4, 0]
     x = draw(sum(lengths))
-    kernels.grouped(recorded, x, x, x, lengths, lengths, causal=False, dropout_p=0.0)
+    groups = kernels.group_by_length(lengths, lengths, CPU)
+    kernels.grouped(recorded, x, x, x, groups, causal=False, dropout_p=0.0)
     assert sorted(calls) == [(1, 7), (3, 4)]
 
 
@@ -153,6 +154,49 @@ def test_cuts_that_do_not_fit_are_refused(queries, keys, options, message):
     cuts = Sequences.of(queries, CPU), Sequences.of(keys, CPU)
     with pytest.raises(InvalidInput, match=message):
         attend_packed(q, k, k, *cuts, backend="sdpa", **options)
+
+
+class Counted(tuple):
+    """Lengths that count how often someone goes through all of them."""
+
+    passes = 0
+
+    def __iter__(self):
+        type(self).passes += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("backend", ["sdpa", "flash_attn"])
+def test_what_follows_from_the_cuts_is_found_out_once_for_all_layers(monkeypatch, backend, case):
+    monkeypatch.setattr("flash_pipeline.model.packed.refusal", lambda _name, _call: None)
+    monkeypatch.setattr("flash_pipeline.model.packed.flash_packed", lambda q, *_, **__: q)
+    queries, keys, causal = CASES[case]
+    cuts = [Sequences.of(lengths, CPU) for lengths in (queries, keys)]
+    pack = Pack.of(*(Sequences(Counted(cut.lengths), cut.starts) for cut in cuts))
+    q, k = draw(sum(queries)), draw(sum(keys), seed=4)
+    choice = BackendChoice(backend, "", "")
+    first = attend_packed(q, k, k, pack, causal=causal, backend=choice)
+    Counted.passes = 0
+    for _ in range(3):
+        assert attend_packed(q, k, k, pack, causal=causal, backend=choice).equal(first)
+    assert Counted.passes == 0
+
+
+def test_a_pack_is_checked_where_it_is_made_and_each_call_against_it():
+    cuts = [Sequences.of(lengths, CPU) for lengths in ([1, 2], [3, 1], [3, 0])]
+    with pytest.raises(InvalidInput, match="sequence 1 has 2 queries and 0 keys"):
+        Pack.of(cuts[0], cuts[2])
+    pack, q, k = Pack.of(cuts[0], cuts[1]), draw(3), draw(4)
+    for _ in range(2):  # what was found out once is refused each time
+        with pytest.raises(InvalidInput, match="sequence 0 has 1 queries and 3 keys"):
+            attend_packed(q, k, k, pack, causal=True, backend="sdpa")
+        with pytest.raises(
+            InvalidInput, match=r"k has the shape \(3, 2, 8\): expected \(4, 2, 8\)"
+        ):
+            attend_packed(q, q, q, pack, backend="sdpa")
+    with pytest.raises(InvalidInput, match="expected keys=None beside it"):
+        attend_packed(q, k, k, pack, cuts[1], backend="sdpa")
 
 
 def test_no_sequence_and_negative_lengths_are_refused():

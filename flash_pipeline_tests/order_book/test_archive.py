@@ -175,6 +175,14 @@ def test_a_simulated_archive_shows_what_the_market_has(tmp_path):
         assert np.allclose(series.price_TLS()[650, :, side], (columns + depth.first) * step)
 
 
+def test_deltas_without_a_snapshot_are_a_gap_from_the_first_of_them(archive):
+    series = read_archive(archive(damaged()[1:4]), levels=2, strict=False)
+    assert len(series) == 0
+    assert [(gap.kind, gap.start, gap.end) for gap in series.gaps] == [
+        ("missing", START + 1000, START + 1000)
+    ]
+
+
 def test_a_day_is_fetched_once_and_whole(tmp_path, monkeypatch):
     short = partial(archive_lines, updates=3)
     monkeypatch.setattr("flash_pipeline.exchange.book_archive.archive_lines", short)
@@ -239,7 +247,7 @@ def test_what_lasts_is_given_up_in_words(served, tmp_path):
     server = served(PASSING["a page in place of the file"])
     with (
         HttpTransport([server.url], sleep=lambda _: None) as transport,
-        pytest.raises(ExchangeFault, match="answered no zip but 28 bytes of text/html"),
+        pytest.raises(ExchangeFault, match="answered 28 bytes that are no whole zip"),
     ):
         fetch_day(transport, "BTCUSDT", date(2026, 3, 10), tmp_path)
     assert len(server.requests) == 6

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from flash_pipeline.errors import InvalidConfig
+from flash_pipeline.errors import InvalidConfig, UnknownRecipe
 from flash_pipeline.order_book.features import FEATURES
 from flash_pipeline.training.book_recipes import (
     BOOK_RECIPES,
@@ -12,6 +12,8 @@ from flash_pipeline.training.book_recipes import (
     full_book_recipe,
     get_book_recipe,
 )
+from flash_pipeline.training.portfolio_recipes import PORTFOLIO_RECIPES, get_portfolio_recipe
+from flash_pipeline.training.recipes import RECIPES, get_recipe
 from flash_pipeline.training.sources import code_hash
 
 
@@ -22,7 +24,20 @@ def test_inputs_are_those_of_the_windows():
 def test_full_is_the_chapter_s_size():
     recipe = full_book_recipe()
     assert recipe.model.n_cells * recipe.model.history_length == 100_000
-    assert {get_book_recipe(name).name for name in ("demo", "seed", "full")} == set(BOOK_RECIPES)
+    assert not recipe.train.activation_checkpointing  # one window takes 2 GiB as it is
+
+
+def test_both_grids_have_a_recipe_of_one_size_beside_each_of_the_price_model():
+    beside = {"demo": "demo", "seed": "full", "full": "full", "low-latency": "full"}
+    assert set(beside) == set(RECIPES)
+    assert {name: get_book_recipe(name).name for name in RECIPES} == beside
+    assert {name: get_portfolio_recipe(name).name for name in RECIPES} == beside
+    assert set(BOOK_RECIPES) == set(PORTFOLIO_RECIPES) == set(beside.values())
+    auto = get_recipe("auto").name
+    assert get_book_recipe("auto").name == get_portfolio_recipe("auto").name == beside[auto]
+    for get in (get_book_recipe, get_portfolio_recipe):  # a slip of the pen is no `full`
+        with pytest.raises(UnknownRecipe, match="'dmeo' is unknown"):
+            get("dmeo")
 
 
 def test_an_axial_variant_sees_both_axes_as_often():

@@ -13,6 +13,7 @@ from flash_pipeline.training.ceilings import (
     Machine,
     measure_machine,
     place_training,
+    require_gpu,
     training_needs,
 )
 from flash_pipeline.training.host_memory import available_memory
@@ -48,6 +49,16 @@ def test_a_recipe_that_expects_no_gpu_is_trained_on_the_cpu_without_trouble(plac
 def test_no_gpu_fails_unless_told_otherwise(place, recipe):
     with pytest.raises(GpuUnavailable, match="PyTorch finds no CUDA device; FLASH_PIPELINE_ON_GPU"):
         place(BARE, recipe())
+
+
+def test_a_training_on_long_sequences_at_full_size_asks_for_a_gpu_first(tmp_path):
+    settings = Settings(home=tmp_path)
+    with pytest.raises(GpuUnavailable, match=r"'full' is not trained: .* no CUDA device; .*=cpu"):
+        require_gpu(settings, "full", measure=lambda _: BARE)
+    require_gpu(settings, "demo", measure=lambda _: BARE)
+    require_gpu(settings, "full", measure=lambda _: ROOMY)
+    on_cpu = dataclasses.replace(settings, on_gpu_trouble="cpu")
+    require_gpu(on_cpu, "full", measure=lambda _: BARE)
 
 
 @pytest.mark.parametrize("machine", [BARE, BUSY])

@@ -218,6 +218,15 @@ def test_too_little_memory_is_explained_by_tokens():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+def test_all_targets_at_once_cut_no_window():
+    def cut(_index_N):
+        raise AssertionError("a window was cut")
+
+    label = torch.tensor([[0], [-1], [2]])
+    batches = CutBatches(cut, CPU, T, targets=lambda index_N: label[index_N], has_gaps=False)
+    assert batches.labels(torch.tensor([2, 1, 0])).nan_to_num(-9).flatten().tolist() == [2, -9, 0]
+
+
 def test_windows_that_others_cut_are_trained_on_alike():
     own = book_batches()
     _, label = book_series()
@@ -225,7 +234,9 @@ def test_windows_that_others_cut_are_trained_on_alike():
     def cut(index_N):
         return *own.batch(index_N)[:2], label[index_N + T - 1]
 
-    batches = CutBatches(cut, CPU, T, has_gaps=False)
+    batches = CutBatches(
+        cut, CPU, T, targets=lambda index_N: label[index_N + T - 1], has_gaps=False
+    )
     losses = [evaluate(make_book(), each, VALIDATION_N) for each in (own, batches)]
     assert losses[0] == losses[1]
     config = dataclasses.replace(TRAIN, accumulation=2)

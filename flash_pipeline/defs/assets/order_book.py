@@ -1,7 +1,8 @@
 """The order book: stored snapshots, the model with what stands beside it, and the report."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,9 @@ from pydantic import Field
 from flash_pipeline.defs.config import config_of
 from flash_pipeline.defs.metadata import link, picture, prose, span
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
-from flash_pipeline.errors import InvalidConfig, NotEnoughHistory
+from flash_pipeline.errors import DataError, InvalidConfig, NotEnoughHistory
 from flash_pipeline.order_book import (
+    ARCHIVE_URL,
     BookSeries,
     BookStore,
     archive_transport,
@@ -21,10 +23,9 @@ from flash_pipeline.order_book import (
 )
 from flash_pipeline.order_book.archive import ARCHIVE_FOLDER
 from flash_pipeline.order_book.quality import book_problems
-from flash_pipeline.order_book.store import DAY_MS, day_of
+from flash_pipeline.order_book.store import DAY_MS, day_of, day_start
 from flash_pipeline.settings import Settings
 from flash_pipeline.training.book_recipes import BookRecipe, get_book_recipe
-from flash_pipeline.training.recipes import get_recipe
 
 if TYPE_CHECKING:
     from flash_pipeline.evaluation.book_report import BookReport
@@ -37,7 +38,7 @@ class BookResource(dg.ConfigurableResource):
     """The recipe of the order book's model, its defaults overridden where a field is given."""
 
     recipe: str | None = Field(
-        default=None, description="demo or full; by default what FLASH_PIPELINE_RECIPE says."
+        default=None, description="auto, demo or full; by default what FLASH_PIPELINE_RECIPE says."
     )
     symbols: list[str] | None = Field(
         default=None, description="Perpetuals; one model serves them all."
@@ -64,10 +65,7 @@ class BookResource(dg.ConfigurableResource):
 
     def resolve(self) -> BookRecipe:
         """Return the recipe with this run's overrides, checked."""
-        chosen = self.recipe
-        if chosen is None:
-            chosen = get_recipe(Settings.from_environment().recipe).name
-        recipe = get_book_recipe(chosen)
+        recipe = get_book_recipe(self.recipe or Settings.from_environment().recipe)
         own = {"symbols": self.symbols and tuple(self.symbols), "hours": self.hours}
         own["stride"] = self.stride
         model = {"n_levels": self.levels, "history_length": self.history}
@@ -92,6 +90,14 @@ class SnapshotsConfig(dg.Config):
         default=[],
         description="Days (YYYY-MM-DD) to fetch from Bybit's archive of order books; by default "
         "what flash_pipeline collect-book has stored is used as it is.",
+    )
+    archive_url: str = Field(
+        default=ARCHIVE_URL,
+        description="Host that serves the archive: Bybit's, a mirror, or an embedded exchange.",
+    )
+    strict: bool = Field(
+        default=False,
+        description="Refuse a damaged day of the archive; by default what is damaged is a gap.",
     )
 
 
@@ -119,7 +125,7 @@ def order_book_snapshots(
         _simulate(store, recipe)
     else:
         with exchange.tried_again():
-            _fetch(store, settings, recipe, config.archive_days)
+            _fetch(context, store, recipe, config)
     series = read_books(store, recipe)
     rows: list[dict[str, str | int]] = [
         {
@@ -305,20 +311,32 @@ def _simulate(store: BookStore, recipe: BookRecipe) -> None:
         )
 
 
-def _fetch(store: BookStore, settings: Settings, recipe: BookRecipe, days: Sequence[str]) -> None:
-    """Rebuild the books of some days from the archive; none where what is stored is to do."""
-    with archive_transport() as transport:
-        for symbol in recipe.symbols:
-            for text in days:
-                day = _parse_day(text)
-                path = fetch_day(transport, symbol, day, settings.order_book / ARCHIVE_FOLDER)
-                series = read_archive(
-                    path,
-                    levels=recipe.model.n_levels,
-                    cadence_ms=recipe.cadence_ms,
-                    strict=False,
-                )
-                store.write(series, synthetic=False)
+def _fetch(
+    context: dg.AssetExecutionContext, store: BookStore, recipe: BookRecipe, config: SnapshotsConfig
+) -> None:
+    """Rebuild the books of some days from the archive; none where what is stored is to do.
+
+    A day that was rebuilt before, as fine and as deep as the recipe asks, is left as it is; not one
+    with gaps where these are to be refused.
+    """
+    levels, source = recipe.model.n_levels, f"archive every {recipe.cadence_ms} ms"
+    days = [_parse_day(text) for text in config.archive_days]
+    with archive_transport(config.archive_url) as transport:
+        for symbol, day in itertools.product(recipe.symbols, days):
+            known = store.source(symbol, day) == source and store.levels(symbol, day) == levels
+            if known and not (config.strict and store.read_day(symbol, day).gaps):
+                context.log.info(f"order_book_snapshots: {symbol} on {day} is stored already")
+                continue
+            path = fetch_day(transport, symbol, day, store.folder / ARCHIVE_FOLDER)
+            series = read_archive(
+                path, levels=levels, cadence_ms=recipe.cadence_ms, strict=config.strict
+            )
+            start = day_start(day)
+            series = series.between(start, start + DAY_MS)  # a last line may be of midnight
+            if not len(series):
+                found = "; ".join(map(str, series.gaps[:1])) or "no line of that day"
+                raise DataError(f"{path} holds no snapshot of {symbol} on {day}: {found}")
+            store.write(series, synthetic=False, source=source)
     for symbol in recipe.symbols:
         if not store.days(symbol):
             raise NotEnoughHistory(

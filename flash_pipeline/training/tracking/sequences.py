@@ -92,7 +92,7 @@ def register_sequence_model(
     tags : mapping
         Of the run and the version; `fingerprint` is what `find_sequence` looks for.
     example : array [n, moments, *cells, inputs]
-        Windows that the signature is taken from; the first is predicted once.
+        Windows that the signature is taken from; the first's last moment is predicted once.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from flash_pipeline.training.tracking.sequences import (
     sequence_at,
     settle_champion,
 )
-from flash_pipeline.training.tracking.served_grid import GridForecaster
+from flash_pipeline.training.tracking.served_grid import GridForecaster, grid_signature
 
 
 @pytest.fixture
@@ -58,6 +58,22 @@ def test_a_model_is_registered_with_alias_signature_card_and_figures(registry, r
     bundle = load_sequence_bundle(registry.settings, ORDER_BOOK_MODEL, "challenger")
     x = torch.randn(3, 4, 2, 2, 3)
     assert bundle.model().predict(x).equal(model.predict(x))
+
+
+def test_the_signature_of_100_000_tokens_takes_one_moment_of_them(monkeypatch):
+    asked = []
+    predict = OrderBookModel.predict
+
+    def noted(self, book, valid=None):
+        asked.append(tuple(book.shape))
+        return predict(self, book, valid)
+
+    monkeypatch.setattr(OrderBookModel, "predict", noted)
+    model = OrderBookModel(n_features=4, d_model=8, n_heads=1, n_layers=1, d_ff=16)
+    signature = grid_signature(GridBundle.of(model, {}), np.zeros((1, 1000, 50, 2, 4), np.float32))
+    assert signature.inputs.inputs[0].shape == (-1, 1000, 50, 2, 4)
+    assert signature.outputs.inputs[0].shape == (-1, 3, 3)
+    assert asked == [(1, 1, 50, 2, 4)]
 
 
 def test_mlflow_serves_it_and_takes_nan_for_an_absent_token(register):

@@ -36,7 +36,7 @@ from benchmarks.soak_plan import (
     newest_tick,
     plan_kills,
 )
-from benchmarks.soak_report import findings_of_growth, save, summary
+from benchmarks.soak_report import findings_of_failures, findings_of_growth, save, summary
 from benchmarks.soak_server import FINAL, DagsterDev, ServerAway, memory_by_role, processes_of
 from benchmarks.soak_webhook import Webhook
 from flash_pipeline.defs.instance import prepare_instance
@@ -335,19 +335,10 @@ def _result(
         of_daemon = [r for r in instance.get_run_ids() if r not in soak.launched]
         findings = audit_instance(instance)
     findings += audit_home(Settings(home=soak.home), soak.start_ms, soak.last_tick)
-    told = Counter(
-        run for text in webhook.texts if " failed." in text for run in soak.launched if run in text
-    )
-    silent = [run[:8] for run in statuses.get("FAILURE", []) if not told[run]]
-    twice = [run[:8] for run, times in told.items() if times > 1]
     findings += [
         Finding("the last tick succeeds", complete, f"at {iso_utc(soak.last_tick)}"),
         Finding("no process stays after an end", not soak.leaks, "; ".join(soak.leaks[:3])),
-        Finding(
-            "every failed run is reported once",
-            not silent and not twice,
-            f"{len(told)} reported; not {silent[:3]}; twice {twice[:3]}",
-        ),
+        *findings_of_failures(soak.launched, statuses.get("FAILURE", []), webhook.texts),
         *findings_of_growth(soak.samples),
     ]
     return {

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,26 @@ from flash_pipeline.training.runtime import usable_cores
 
 _MIB = 2**20
 _PACKAGES = ("dagster", "dagster-webserver", "mlflow", "duckdb", "torch")
+
+
+def findings_of_failures(
+    launched: Sequence[str], failed: Sequence[str], alerts: Sequence[str]
+) -> list[Finding]:
+    """Return whether each failed run was reported once, and none failed but with its server."""
+    alerts = [text for text in alerts if " failed." in text]
+    told = Counter(run for text in alerts for run in launched if run in text)
+    silent = [run[:8] for run in failed if not told[run]]
+    twice = [run[:8] for run, times in told.items() if times > 1]
+    # A run that went with its server, or waited to start when it did.
+    own = [text for text in alerts if "was killed" not in text and "seconds to start" not in text]
+    return [
+        Finding(
+            "every failed run is reported once",
+            not silent and not twice,
+            f"{len(told)} reported; not {silent[:3]}; twice {twice[:3]}",
+        ),
+        Finding("no run fails but with its server", not own, f"{len(own)} {own[:1]}"),
+    ]
 
 
 def findings_of_growth(samples: Sequence[Sample]) -> list[Finding]:

@@ -13,7 +13,7 @@ from flash_pipeline.defs.history import databases, is_below, old_runs, old_ticks
 from flash_pipeline.defs.jobs import JOB_NAME, active_run
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.errors import FileDamaged, MachineError
-from flash_pipeline.market import Month, compact_utc, iso_utc
+from flash_pipeline.market import Interval, Month, compact_utc, iso_utc
 from flash_pipeline.order_book.archive import ARCHIVE_FOLDER
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.limits import LIMITS
@@ -145,7 +145,8 @@ def _require_clock(settings: Settings, instance: dg.DagsterInstance, now: int, d
             return
         first = last = int(newest[0].create_timestamp.timestamp() * 1000)
         what = "run is"
-    if not first - days * _DAY_MS <= now <= last + days * _DAY_MS:
+    slack = days * Interval.DAY_1.milliseconds
+    if not first - slack <= now <= last + slack:
         raise MachineError(
             f"this machine's clock says {iso_utc(now)}, and the newest {what} of {iso_utc(first)}, "
             f"more than {days} days away: nothing is removed. Set the clock, run `{JOB_NAME}`, or "

@@ -22,7 +22,7 @@ from benchmarks.soak_plan import (
     peaks,
     plan_kills,
 )
-from benchmarks.soak_report import findings_of_growth, save, summary
+from benchmarks.soak_report import findings_of_failures, findings_of_growth, save, summary
 from benchmarks.soak_server import processes_of, role, session
 from flash_pipeline.bybit import BybitClient
 from flash_pipeline.exchange import Clock, embedded_exchange
@@ -49,6 +49,23 @@ def test_the_newest_tick_is_the_one_that_the_daemon_would_run_after_a_pause():
 def test_the_pruning_is_due_once_a_day():
     at = newest_retention(parse_instant("2026-01-01T03:31:00Z"))
     assert at == parse_instant("2025-12-31T03:32:00Z")
+
+
+KILLED = "flash_pipeline: run aaa of job refresh failed. the process was killed"
+
+
+@pytest.mark.parametrize(
+    ("alerts", "reported", "only_killed"),
+    [
+        ([KILLED], True, True),
+        ([], False, True),
+        ([KILLED, KILLED], False, True),
+        ([KILLED, "run bbb of job retention failed. the clock is off"], True, False),
+    ],
+)
+def test_a_failure_is_reported_once_and_is_that_of_the_server(alerts, reported, only_killed):
+    once, killed = findings_of_failures(["aaa", "bbb"], ["aaa"], [*alerts, "data is late"])
+    assert (once.ok, killed.ok) == (reported, only_killed)
 
 
 def test_kills_are_seeded_in_order_and_leave_the_end_alone():

@@ -127,6 +127,7 @@ def _items(
 def _written_to(settings: Settings) -> Iterator[Path]:
     """Yield the folders that a killed process may leave temporary files in."""
     yield from (settings.home, settings.reports, settings.checkpoints, settings.walk_forward)
+    yield from (path for path in sorted(settings.checkpoints.glob("*")) if path.is_dir())
     yield settings.order_book / ARCHIVE_FOLDER
     for folder in (settings.klines, settings.mark_klines, settings.funding, settings.order_book):
         yield from sorted(folder.glob("symbol=*"))

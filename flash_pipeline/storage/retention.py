@@ -102,8 +102,14 @@ def old_reports(
 
 
 def old_checkpoints(checkpoints: Path, *, before: int) -> Iterator[Item]:
-    """Yield the checkpoints written before an instant: no training goes on from them any more."""
-    for path in _entries(checkpoints):
+    """Yield the checkpoints written before an instant: no training goes on from them any more.
+
+    Those of the order book's and the portfolio's trainings lie in folders of their own.
+    """
+    found = _entries(checkpoints)
+    for folder in [path for path in found if path.is_dir() and not path.is_symlink()]:
+        found = [*found, *_entries(folder)]
+    for path in found:
         if path.suffix == ".safetensors" and path.name[0] != ".":
             time = modified(path)
             if time is not None and time < before:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flash_pipeline.model.grid_analysis import last_moment_attention
-from flash_pipeline.model.grid_config import OrderBookConfig
+from flash_pipeline.model.grid_config import LayoutName, OrderBookConfig
 from flash_pipeline.model.imbalance import (
     BookRegression,
     LogisticImbalance,
@@ -28,15 +28,21 @@ from flash_pipeline.order_book import BookSeries
 from flash_pipeline.order_book.dataset import BookWindowConfig, BookWindows
 from flash_pipeline.order_book.features import MID_MOVE
 from flash_pipeline.order_book.prepared import PreparedBook, prepare_book
-from flash_pipeline.training.book_recipes import BookRecipe
+from flash_pipeline.training.book_recipes import VARIANTS, BookRecipe
 from flash_pipeline.training.book_results import BookAttention
 from flash_pipeline.training.bundle import autocast
+from flash_pipeline.training.checkpoint import Checkpoint
 from flash_pipeline.training.loop import Fitted, fit
 from flash_pipeline.training.runtime import seeded
 from flash_pipeline.training.source import CutBatches
 
 LOOKED_AT = 64
 """Held-out windows whose attention is gathered, at most."""
+
+JUDGED = 512
+"""Validation windows that an epoch is judged by, at most, evenly over the range. At full size there
+are some 2,900 and each shares 97 % of its snapshots with the next: to judge by all of them took as
+long as the epoch's training, for a choice between a few epochs on the same windows."""
 
 _REGRESSED = 1_024  # windows whose regressors are made at a time
 _FORECAST_TOKENS = 2**18
@@ -81,11 +87,15 @@ class BookTraining:
     seed: int
     """Of weights and order."""
     seconds: float
-    """How long it took."""
+    """How long it took; after a resume with what was done up to the checkpoint."""
+    judged: int
+    """Validation windows that its epochs were judged by."""
+    resumed: str | None = None
+    """Where a checkpoint let it go on, in words; None where it ran through."""
 
     @property
     def loss(self) -> float:
-        """Best validation loss."""
+        """Best validation loss, over the windows that were judged."""
         return min(epoch.validation_loss for epoch in self.fitted.history)
 
     def facts(self) -> dict[str, Any]:
@@ -99,25 +109,54 @@ class BookTraining:
             "layers": self.model.config.n_layers,
             "seed": self.seed,
             "seconds": round(self.seconds, 1),
+            "judged": self.judged,
+            "resumed": self.resumed,
         }
 
 
-def train_best(book: PreparedBook, recipe: BookRecipe) -> BookTraining:
-    """Train the joint model from every seed, and return the one of the lowest validation loss."""
-    first, count = recipe.train.seed, recipe.train.seeds
-    trained = [
-        train_one(book, recipe, recipe.variant("joint"), seed)
-        for seed in range(first, first + count)
-    ]
-    return min(trained, key=lambda each: each.loss)
+def train_variants(
+    book: PreparedBook, recipe: BookRecipe, checkpoint: Checkpoint | None = None
+) -> dict[str, BookTraining]:
+    """Train every variant and return them by layout.
+
+    The joint model is trained from every seed; the one of the lowest validation loss is kept.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint or None
+        Each training has one of its members: of a killed session those that are finished are not
+        trained again, and the one that was running goes on.
+    """
+    seeds, count = recipe.train.seeds, recipe.train.seeds + len(VARIANTS) - 1
+
+    def train(number: int, layout: LayoutName, seed: int) -> BookTraining:
+        own = None if checkpoint is None else checkpoint.member(number, count)
+        return train_one(book, recipe, recipe.variant(layout), seed, own)
+
+    first = recipe.train.seed
+    joint = [train(number, "joint", first + number) for number in range(seeds)]
+    trained = {"joint": min(joint, key=lambda each: each.loss)}
+    for number, layout in enumerate(VARIANTS[1:], seeds):
+        trained[layout] = train(number, layout, first)
+    return trained
 
 
 def train_one(
-    book: PreparedBook, recipe: BookRecipe, config: OrderBookConfig, seed: int
+    book: PreparedBook,
+    recipe: BookRecipe,
+    config: OrderBookConfig,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
 ) -> BookTraining:
-    """Train one model on the training windows, and leave it with its best weights."""
+    """Train one model on the training windows, and leave it with its best weights.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint or None
+        As for `fit`.
+    """
     began = time.monotonic()
-    train_N = book.split.train_N
+    train_N, judged_N = book.split.train_N, thinned(book.split.validation_N, JUDGED)
     with seeded(seed):
         model = OrderBookModel.of(config).to(book.windows.device)
         thinned_N = train_N[:: max(1, len(train_N) // _SCALED)]
@@ -126,11 +165,21 @@ def train_one(
             model,
             batches_of(book),
             train_N,
-            book.split.validation_N,
+            judged_N,
             dataclasses.replace(recipe.train, seed=seed),
             epochs=recipe.train.epochs,
+            checkpoint=checkpoint,
         )
-    return BookTraining(model.eval(), fitted, seed, time.monotonic() - began)
+    seconds, resumed = time.monotonic() - began, None
+    if checkpoint is not None:
+        seconds, resumed = seconds + checkpoint.seconds_before, checkpoint.resumed
+    return BookTraining(model.eval(), fitted, seed, seconds, len(judged_N), resumed)
+
+
+def thinned(index_N: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
+    """Return at most so many of the positions, evenly, the first and the last among them."""
+    chosen = np.linspace(0, len(index_N) - 1, min(len(index_N), most)).round()
+    return index_N[chosen.astype(np.int64)]
 
 
 def fit_regressions(book: PreparedBook) -> dict[str, BookRegression]:

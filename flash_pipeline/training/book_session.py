@@ -31,13 +31,13 @@ from flash_pipeline.training.book_models import (
     forecasts_of,
     gather_attention,
     prepare_for,
-    train_best,
-    train_one,
+    train_variants,
 )
-from flash_pipeline.training.book_recipes import VARIANTS, BookRecipe
+from flash_pipeline.training.book_recipes import BookRecipe
 from flash_pipeline.training.book_results import BookResults, results_folder
 from flash_pipeline.training.bundle import default_device
 from flash_pipeline.training.ceilings import require_gpu
+from flash_pipeline.training.checkpoint import Checkpoint, kept
 from flash_pipeline.training.figures import loss_curve
 from flash_pipeline.training.grid_bundle import GridBundle
 from flash_pipeline.training.runtime import fitting_threads
@@ -55,6 +55,9 @@ from flash_pipeline.training.tracking.sequences import (
 
 CHAMPION_NAME = "champion"
 """Name of the registered champion's forecasts, where they could be made."""
+
+CHECKPOINTS = "order_book"
+"""Folder below those of the settings that holds the checkpoints of a session's trainings."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,9 @@ def run_book_session(
 
     All share windows, split, labels and loss; the neural ones early stopping and budget too. What
     was trained already, by the same recipe on the same books by the same code, is taken as it is.
+    A session that was killed goes on from its checkpoints where it is asked for again: finished
+    trainings are read, the one that was running continues, with the losses and weights of a session
+    that was never killed.
 
     Parameters
     ----------
@@ -104,7 +110,7 @@ def run_book_session(
     GpuUnavailable
         As for `require_gpu`.
     TrainingDiverged, OutOfMemory
-        As for `fit`; nothing is registered then.
+        As for `fit`; nothing is registered then. Of a training that diverged no checkpoint stays.
     """
     fingerprint = recipe.fingerprint(snapshot_of(series))
     known = None if force else find_sequence(settings, ORDER_BOOK_MODEL, fingerprint)
@@ -115,10 +121,12 @@ def run_book_session(
             return BookSession(known, stored, (), "trained before on exactly these books")
     if device is None:
         require_gpu(settings, recipe.name)
-    with fitting_threads(recipe.model.d_model):
-        return _run(
-            settings, series, recipe, fingerprint, device or default_device(), tags, synthetic
-        )
+    folder, minutes = settings.checkpoints / CHECKPOINTS, recipe.train.checkpoint_minutes
+    checkpoint = Checkpoint(folder, fingerprint, "random weights", minutes)
+    checkpoint.remove_others()
+    device = device or default_device()
+    with fitting_threads(recipe.model.d_model), kept(checkpoint):
+        return _run(settings, series, recipe, fingerprint, device, tags, synthetic, checkpoint)
 
 
 def _run(
@@ -129,6 +137,7 @@ def _run(
     device: torch.device,
     tags: Mapping[str, str],
     synthetic: bool,
+    checkpoint: Checkpoint,
 ) -> BookSession:
     book = prepare_for(recipe, series, device)
     champion = _champion_forecasts(settings, series, book)
@@ -136,9 +145,7 @@ def _run(
         name: forecasts_of(book, model, book.split.test_N)
         for name, model in fit_regressions(book).items()
     }
-    trained = {"joint": train_best(book, recipe)}
-    for layout in VARIANTS[1:]:
-        trained[layout] = train_one(book, recipe, recipe.variant(layout), recipe.train.seed)
+    trained = train_variants(book, recipe, checkpoint)
     forecasts |= {
         name: forecasts_of(book, each.model, book.split.test_N) for name, each in trained.items()
     }
@@ -157,6 +164,7 @@ def _run(
             FINGERPRINT_TAG: fingerprint,
             "recipe": recipe.name,
             "attention": joint.fitted.attention,
+            "resumed": joint.resumed or "no",
         },
         example=example.book_BTLSF.cpu().numpy(),
     )
@@ -167,6 +175,7 @@ def _run(
         "trainings": {name: each.facts() for name, each in trained.items()},
         "held_out": book.test_days,
         "stride_ms": recipe.stride * recipe.cadence_ms,
+        "judged": joint.judged,
         "windows": [
             len(part) for part in (book.split.train_N, book.split.validation_N, book.split.test_N)
         ],

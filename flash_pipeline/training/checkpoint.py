@@ -1,24 +1,26 @@
 """The file from which a killed training goes on.
 
-One safetensors file: all tensors of a `TrainState`, and in its header, as JSON, its counters, what
-training it belongs to, and a checksum. No pickle is written or read. It is replaced by a single
-rename, so that a process killed at any moment leaves the old file or the new one.
+One safetensors file: all tensors of a training's state, and in its header, as JSON, its counters,
+what training it belongs to, and a checksum. No pickle is written or read. It is replaced by a
+single rename, so that a process killed at any moment leaves the old file or the new one.
 """
 
 import json
 import logging
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from flash_pipeline.errors import TrainingDiverged
 from flash_pipeline.storage.files import replacing_file
-from flash_pipeline.training.state import TrainState
 
 _FORMAT = "2"
 _log = logging.getLogger(__name__)
@@ -26,6 +28,29 @@ _log = logging.getLogger(__name__)
 
 class _Unusable(Exception):
     """A checkpoint cannot be resumed from; the message says why."""
+
+
+class Resumable(Protocol):
+    """A training at a step boundary, such as `TrainState`."""
+
+    device: torch.device
+    """Where it runs."""
+
+    @property
+    def place(self) -> str:
+        """How far it is, in words."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors of the state by name, live: who writes into them restores it."""
+
+    def random_states(self) -> dict[str, Tensor]:
+        """Return copies of the states of all random generators."""
+
+    def counters(self) -> dict[str, Any]:
+        """Return what is no tensor, fit for JSON."""
+
+    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        """Take over a state: of `tensors` and `random_states`, of `counters`."""
 
 
 class Checkpoint:
@@ -58,22 +83,26 @@ class Checkpoint:
         self._folder, self._fingerprint, self._start = folder, fingerprint, start
         self._minutes = minutes
         self.of_several = False
-        """Whether members of an ensemble follow, so that the finished training is kept too."""
+        """Whether further trainings follow, so that the finished one is kept too."""
         self.resumed: str | None = None
         """Where the training went on from, in words; None where it began at the beginning."""
+        self.seconds_before = 0.0
+        """What the training took up to the checkpoint that it went on from, in other processes."""
         self._training = {"format": _FORMAT, "fingerprint": fingerprint, "start": start}
         self._seconds, self._clock = 60 * minutes, clock
-        self._written = clock()
+        self._began = self._written = clock()
 
     def member(self, number: int, count: int) -> "Checkpoint":
-        """Return the checkpoint of an ensemble's member: one that is finished stays till the last.
+        """Return the checkpoint of one of several trainings, as an ensemble's members are.
+
+        That of a finished training stays till the last is done.
 
         Parameters
         ----------
         number : int
-            From 0 on; the first member's is that of a model alone.
+            From 0 on; the first one's is that of a model alone.
         count : int
-            Members.
+            Trainings.
         """
         suffix = f".{number}" if number else ""
         own = Checkpoint(
@@ -95,7 +124,7 @@ class Checkpoint:
             return epoch_over
         return self._clock() - self._written >= self._seconds
 
-    def write(self, state: TrainState) -> None:
+    def write(self, state: Resumable) -> None:
         """Write a state in the place of the one before.
 
         Where it cannot be written, as on a full disk, the training goes on without: that is
@@ -103,7 +132,9 @@ class Checkpoint:
         """
         live = {**state.tensors(), **state.random_states()}
         tensors = {name: tensor.detach().cpu() for name, tensor in live.items()}
-        counters = json.dumps(state.counters())
+        now = self._clock()
+        seconds = self.seconds_before + now - self._began
+        counters = json.dumps({**state.counters(), "seconds": seconds})
         header = {
             **self._identity(state),
             "counters": counters,
@@ -114,9 +145,9 @@ class Checkpoint:
                 save_file(tensors, temporary, metadata=header)
         except (OSError, SafetensorError) as error:
             _log.warning("no checkpoint could be written to %s: %s", self.path, error)
-        self._written = self._clock()
+        self._written = now
 
-    def resume(self, state: TrainState) -> None:
+    def resume(self, state: Resumable) -> None:
         """Bring a state to where the checkpoint was written; leave it where there is none.
 
         A checkpoint that is garbled, or of another training, is left aside with a logged reason.
@@ -129,7 +160,7 @@ class Checkpoint:
             _log.warning("checkpoint %s is not used: %s", self.path.name, reason)
             return
         state.restore(tensors, counters)
-        self.resumed = f"after epoch {len(state.history)}, step {state.step}"
+        self.resumed, self.seconds_before = state.place, counters.get("seconds", 0.0)
         _log.info("training goes on from a checkpoint %s", self.resumed)
 
     def remove(self) -> None:
@@ -143,7 +174,7 @@ class Checkpoint:
             if not other.name.startswith(f"{self._fingerprint}."):
                 other.unlink()
 
-    def _read(self, state: TrainState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _read(self, state: Resumable) -> tuple[dict[str, Tensor], dict[str, Any]]:
         try:
             with safe_open(self.path, framework="pt") as file:
                 header = file.metadata() or {}
@@ -159,8 +190,25 @@ class Checkpoint:
         _require_fit({**state.tensors(), **state.random_states()}, tensors)
         return tensors, json.loads(counters)
 
-    def _identity(self, state: TrainState) -> dict[str, str]:
+    def _identity(self, state: Resumable) -> dict[str, str]:
         return {**self._training, "device": state.device.type}
+
+
+@contextmanager
+def kept(checkpoint: Checkpoint) -> Iterator[None]:
+    """Keep the checkpoint where the block fails, but for a training that would diverge again.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Removed with those of its members when the block, a training and its registration, is done.
+    """
+    try:
+        yield
+    except TrainingDiverged:
+        checkpoint.remove()
+        raise
+    checkpoint.remove()
 
 
 def _require_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

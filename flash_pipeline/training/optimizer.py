@@ -33,15 +33,36 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
         fused=True,
         capturable=on_gpu,
     )
-    for parameter in model.parameters():
-        # As AdamW would at its first step: made now, a checkpoint can be read into it and a
-        # captured step allocates nothing.
-        optimizer.state[parameter] = {
-            "step": torch.zeros((), device=device),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
+    make_moments(optimizer, device)
     return optimizer
+
+
+def make_moments(optimizer: torch.optim.AdamW, device: torch.device) -> None:
+    """Make the optimizer's state, zero, as AdamW would at its first step.
+
+    Made before, a checkpoint can be read into it and a captured step allocates nothing.
+
+    Parameters
+    ----------
+    device : torch.device
+        Of the counts of steps: the parameters' where the optimizer is fused, else the CPU.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), device=device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+
+
+def moments_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimizer's state by the names of the moment and the parameter, live."""
+    return {
+        f"{moment}/{name}": optimizer.state[parameter][moment]
+        for name, parameter in model.named_parameters()
+        for moment in MOMENTS
+    }
 
 
 def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:

@@ -19,13 +19,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from flash_pipeline.errors import InvalidInput, NotEnoughHistory, TrainingDiverged
+from flash_pipeline.errors import InvalidInput, NotEnoughHistory
 from flash_pipeline.market import iso_utc
 from flash_pipeline.model.grid_analysis import last_moment_attention
 from flash_pipeline.model.grid_config import PortfolioConfig
 from flash_pipeline.model.portfolio import PortfolioModel
 from flash_pipeline.portfolio import Fold, MarketPanel
+from flash_pipeline.training.checkpoint import Checkpoint
+from flash_pipeline.training.optimizer import make_moments, set_rate
 from flash_pipeline.training.portfolio_recipes import PortfolioTraining
+from flash_pipeline.training.portfolio_state import Look, PortfolioState
+from flash_pipeline.training.runtime import seeded
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,18 +38,6 @@ WARMUP_SHARE = 0.1
 
 DECISIONS_AT_ONCE = 200_000
 """Tokens of windows that are decided on in one pass."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """One look at the validation range."""
-
-    step: int
-    """Steps done."""
-    train_loss: float
-    """Mean loss of the steps since the look before."""
-    validation_loss: float
-    """Loss of the validation range: for the Sharpe objective minus the hourly ratio, net."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +51,11 @@ class PortfolioFit:
     history: tuple[Look, ...]
     """Every look."""
     seconds: float
-    """Wall time."""
+    """Wall time; after a resume with what was done up to the checkpoint."""
     attention: str
     """Backend of the training's attention, and why."""
+    resumed: str | None = None
+    """Where a checkpoint let it go on, in words; None where it ran through."""
 
     @property
     def best(self) -> Look:
@@ -140,6 +134,7 @@ def fit_portfolio(
     config: PortfolioConfig,
     train: PortfolioTraining,
     seed: int,
+    checkpoint: Checkpoint | None = None,
 ) -> PortfolioFit:
     """Train a model of one variant on a fold, and keep the weights of its best look.
 
@@ -149,6 +144,13 @@ def fit_portfolio(
     Look-ahead: a training window lies within `fold.train`, whose labels end before the validation
     range; the test range is not read.
 
+    Parameters
+    ----------
+    checkpoint : Checkpoint or None
+        What to go on from, and where to write, whenever it is due, what a killed training goes on
+        from. Losses and weights are then those of a training that was never interrupted, on a CPU
+        bit for bit.
+
     Raises
     ------
     TrainingDiverged
@@ -157,45 +159,49 @@ def fit_portfolio(
         If the configured backend cannot run here.
     """
     began = time.perf_counter()
-    hours = config.lookback
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng([tensors.device] if tensors.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        model = PortfolioModel.of(config)
     rows = slice(fold.train.start, fold.train.stop)
-    model = model.to(tensors.device)
-    model.fit_scale(tensors.x_TAF[rows], tensors.present_TA[rows])
-    optimizer = torch.optim.AdamW(
-        _groups(model, train.weight_decay), lr=train.learning_rate, betas=(0.9, 0.95)
-    )
+    with seeded(seed):
+        model = PortfolioModel.of(config).to(tensors.device)
+        model.fit_scale(tensors.x_TAF[rows], tensors.present_TA[rows])
+        optimizer = torch.optim.AdamW(
+            _groups(model, train.weight_decay), lr=train.learning_rate, betas=(0.9, 0.95)
+        )
+        make_moments(optimizer, torch.device("cpu"))
+        state = PortfolioState(model, optimizer, train.validate_every, seed)
+        if checkpoint is not None:
+            checkpoint.resume(state)
+        _run(state, tensors, fold, train, checkpoint)
+    model.load_state_dict(state.best)
+    seconds, resumed = time.perf_counter() - began, None
+    if checkpoint is not None:
+        seconds, resumed = seconds + checkpoint.seconds_before, checkpoint.resumed
+    history = tuple(state.history)
+    return PortfolioFit(model.eval(), seed, history, seconds, state.attention, resumed)
+
+
+def _run(
+    state: PortfolioState,
+    tensors: MarketTensors,
+    fold: Fold,
+    train: PortfolioTraining,
+    checkpoint: Checkpoint | None,
+) -> None:
+    """Take the steps that are left; none of a finished training."""
+    model, hours = state.model, state.model.config.lookback
     first, n_starts = fold.train.start + hours - 1, len(fold.train) - hours + 1
-    history: list[Look] = []
-    losses: list[Tensor] = []
-    best: dict[str, Tensor] = {}
-    for step in range(train.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = train.learning_rate * _rate(step, train.steps)
-        drawn = torch.randint(n_starts, (train.batch_size,), generator=generator)
+    while state.step < train.steps:
+        set_rate(state.optimizer, train.learning_rate * _rate(state.step, train.steps))
+        last_W = [first + place for place in state.draw(n_starts, train.batch_size)]
         model.train()
-        losses.append(_step(model, tensors, [first + int(i) for i in drawn], optimizer, train))
-        if (step + 1) % train.validate_every == 0 or step + 1 == train.steps:
-            look = Look(
-                step + 1,
-                torch.stack(losses).mean().item(),
-                validation_loss(model, tensors, fold.validation),
-            )
-            if not math.isfinite(look.train_loss + look.validation_loss):
-                raise TrainingDiverged(
-                    f"the loss is {look.train_loss} at step {look.step}, "
-                    f"{look.validation_loss} on the validation range: expected numbers"
-                )
-            if not history or look.validation_loss < min(h.validation_loss for h in history):
-                best = {name: w.detach().clone() for name, w in model.state_dict().items()}
-            history.append(look)
-            losses.clear()
-    attention = str(model.attention_choice)
-    model.load_state_dict(best)
-    return PortfolioFit(model.eval(), seed, tuple(history), time.perf_counter() - began, attention)
+        state.close_step(_step(model, tensors, last_W, state.optimizer, train))
+        finished = state.step == train.steps
+        looked = finished or state.step % train.validate_every == 0
+        if looked:
+            state.look(validation_loss(model, tensors, fold.validation))
+        if checkpoint is not None and (
+            checkpoint.due(epoch_over=looked) or (finished and checkpoint.of_several)
+        ):
+            checkpoint.write(state)
 
 
 @torch.no_grad()

@@ -54,6 +54,9 @@ class PortfolioTraining:
     least_hours: int = 168
     """Hours of an asset's tokens in the training range, at least 1, below which it is absent for
     the model, in training and after: its embedding would be noise."""
+    checkpoint_minutes: float = 5.0
+    """Time between the checkpoints that a killed training resumes from, 0 or more: at most so much
+    work is lost. 0 writes one after every look at the validation range."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "validate_every", "seeds", "least_hours"):
@@ -62,6 +65,10 @@ class PortfolioTraining:
         for name in ("learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise InvalidConfig(f"{name} is {getattr(self, name)}: expected a number above 0")
+        if not self.checkpoint_minutes >= 0:
+            raise InvalidConfig(
+                f"checkpoint_minutes is {self.checkpoint_minutes}: expected 0 or more"
+            )
         if self.weight_decay < 0 or self.seed < 0:
             raise InvalidConfig(
                 f"weight_decay is {self.weight_decay}, seed {self.seed}: expected 0 or more"

@@ -21,6 +21,7 @@ from flash_pipeline.portfolio import FEATURES, Fold, MarketPanel, walk_forward
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.files import replacing_folder
 from flash_pipeline.training.ceilings import require_gpu
+from flash_pipeline.training.checkpoint import Checkpoint, kept
 from flash_pipeline.training.grid_bundle import GridBundle
 from flash_pipeline.training.portfolio_fit import (
     MarketTensors,
@@ -36,6 +37,9 @@ Floats = npt.NDArray[np.float64]
 
 DECISIONS_FILE = "decisions.parquet"
 SESSION_FILE = "session.json"
+
+CHECKPOINTS = "portfolio"
+"""Folder below those of the settings that holds the checkpoints of a walk's trainings."""
 
 ATTENTION_WINDOWS = 4
 """Windows, evenly over the last test range, that the attention is averaged over."""
@@ -146,11 +150,19 @@ class PortfolioSession:
     """The newest window [1, L, A, F], NaN where a token is absent."""
 
 
-def train_portfolio(panel: MarketPanel, recipe: PortfolioRecipe) -> PortfolioSession:
+def train_portfolio(
+    panel: MarketPanel, recipe: PortfolioRecipe, checkpoint: Checkpoint | None = None
+) -> PortfolioSession:
     """Walk forward over a panel: train both variants on each fold, choose, decide, and look.
 
     Both variants have the same weights, number of steps and windows. A fold's model is the
     training with the least validation loss, whichever its variant and seed.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint or None
+        Each training of the walk has one of its members: of a killed walk those that are finished
+        are not trained again, and the one that was running goes on.
 
     Raises
     ------
@@ -162,9 +174,11 @@ def train_portfolio(panel: MarketPanel, recipe: PortfolioRecipe) -> PortfolioSes
     folds = walk_forward(panel, recipe.model.lookback, recipe.horizon, recipe.walk)
     rows = _decision_rows(folds, recipe.horizon)
     keys = [f"{v}/{s}" for v in VARIANTS for s in _seeds(recipe)]
+    count = len(folds) * len(keys)
     weights = {key: np.zeros((len(rows), len(panel.symbols))) for key in keys}
     fold_N = np.array([next(f.number for f in folds if row in f.test) for row in rows])
-    fits, chosen = [], []
+    fits: list[dict[str, Any]] = []
+    chosen: list[dict[str, Any]] = []
     with fitting_threads(recipe.model.d_model):
         for fold in folds:
             tensors = MarketTensors(panel, fold.train, recipe.horizon, recipe.train.least_hours)
@@ -174,7 +188,8 @@ def train_portfolio(panel: MarketPanel, recipe: PortfolioRecipe) -> PortfolioSes
                 config = recipe.config(len(panel.symbols), variant)
                 for seed in _seeds(recipe):
                     key = f"{variant}/{seed}"
-                    fit = fit_portfolio(tensors, fold, config, recipe.train, seed)
+                    own = None if checkpoint is None else checkpoint.member(len(fits), count)
+                    fit = fit_portfolio(tensors, fold, config, recipe.train, seed, own)
                     weights[key][own_N] = decide(fit.model, tensors, [rows[n] for n in own_N])
                     fits.append(_told(fit, key, variant, fold))
                     if best is None or _better(fit, best[1]):
@@ -211,7 +226,9 @@ def run_portfolio(
 ) -> tuple[Decisions, str, str]:
     """Train, store the decisions, and register the model as challenger.
 
-    A recipe that was trained on exactly this panel already gives its version again.
+    A recipe that was trained on exactly this panel already gives its version again. A training that
+    was killed goes on from its checkpoints where it is asked for again on the same panel: see
+    `train_portfolio`.
 
     Returns
     -------
@@ -243,26 +260,30 @@ def run_portfolio(
     if known is not None and _stored(settings.portfolio) == fingerprint:
         return Decisions.load(settings.portfolio), "trained before on this panel", known.url
     require_gpu(settings, recipe.name)
-    session = train_portfolio(panel, recipe)
-    made = register_sequence_model(
-        settings,
-        PORTFOLIO_MODEL,
-        session.bundle,
-        params={"recipe": recipe.to_dict()},
-        metrics={
-            f"{fit['training']}_fold_{fit['fold']}/validation_loss": _loss(fit)
-            for fit in session.decisions.facts["fits"]
-        },
-        figures={"loss.png": loss_curves(session.decisions.facts["fits"])},
-        tags={**tags, "fingerprint": fingerprint, "snapshot": panel.snapshot},
-        example=session.example,
-    )
-    old = session.decisions
-    facts = {**old.facts, "version": made.version}
-    decisions = Decisions(
-        old.symbols, old.start_time_N, old.fold_N, old.weights, old.attention_AA, facts
-    )
-    decisions.save(settings.portfolio)
+    folder, minutes = settings.checkpoints / CHECKPOINTS, recipe.train.checkpoint_minutes
+    checkpoint = Checkpoint(folder, fingerprint, "random weights", minutes)
+    checkpoint.remove_others()
+    with kept(checkpoint):
+        session = train_portfolio(panel, recipe, checkpoint)
+        made = register_sequence_model(
+            settings,
+            PORTFOLIO_MODEL,
+            session.bundle,
+            params={"recipe": recipe.to_dict()},
+            metrics={
+                f"{fit['training']}_fold_{fit['fold']}/validation_loss": _loss(fit)
+                for fit in session.decisions.facts["fits"]
+            },
+            figures={"loss.png": loss_curves(session.decisions.facts["fits"])},
+            tags={**tags, "fingerprint": fingerprint, "snapshot": panel.snapshot},
+            example=session.example,
+        )
+        old = session.decisions
+        facts = {**old.facts, "version": made.version}
+        decisions = Decisions(
+            old.symbols, old.start_time_N, old.fold_N, old.weights, old.attention_AA, facts
+        )
+        decisions.save(settings.portfolio)
     return decisions, f"trained {len(facts['fits'])} models", made.url
 
 
@@ -323,6 +344,7 @@ def _told(fit: PortfolioFit, key: str, variant: str, fold: Fold) -> dict[str, An
         "seed": fit.seed,
         "fold": fold.number,
         "seconds": round(fit.seconds, 2),
+        "resumed": fit.resumed,
         "attention": fit.attention,
         "best_step": fit.best.step,
         "history": [vars(look) for look in fit.history],

@@ -1,12 +1,11 @@
 """One training from stored windows to a registered challenger, repeated only where it must be."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from flash_pipeline.errors import GpuUnavailable, OutOfMemory, TrainingDiverged
+from flash_pipeline.errors import GpuUnavailable, OutOfMemory
 from flash_pipeline.settings import Settings
 from flash_pipeline.training.bundle import UnreadableBundle
 from flash_pipeline.training.ceilings import (
@@ -16,7 +15,7 @@ from flash_pipeline.training.ceilings import (
     place_training,
     release_gpu,
 )
-from flash_pipeline.training.checkpoint import Checkpoint
+from flash_pipeline.training.checkpoint import Checkpoint, kept
 from flash_pipeline.training.recipes import Recipe
 from flash_pipeline.training.state import Epoch
 from flash_pipeline.training.tracking import (
@@ -150,7 +149,7 @@ def _train(
         recipe.train.checkpoint_minutes,
     )
     checkpoint.remove_others()
-    with track_training(registry, recipe, frame.snapshot, all_tags) as run, _kept(checkpoint):
+    with track_training(registry, recipe, frame.snapshot, all_tags) as run, kept(checkpoint):
         run.log_data(frame, split)
         training = train(
             frame,
@@ -183,17 +182,6 @@ def _left_out(registry: Registry, trouble: str) -> Session:
     story = f"left out: {trouble}"
     history = tuple(registry.history(challenger))
     return Session(challenger, None, history, story, registry.url(challenger), trouble)
-
-
-@contextmanager
-def _kept(checkpoint: Checkpoint) -> Iterator[None]:
-    """Keep the checkpoint where the block fails, but for a training that would diverge again."""
-    try:
-        yield
-    except TrainingDiverged:
-        checkpoint.remove()
-        raise
-    checkpoint.remove()
 
 
 def _parent(

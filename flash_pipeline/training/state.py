@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flash_pipeline.model.sequence import SequenceModel
 from flash_pipeline.training.ema import WeightAverage
-from flash_pipeline.training.optimizer import MOMENTS
+from flash_pipeline.training.optimizer import moments_of
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ class TrainState:
         """Lowest validation loss so far; infinite before the first."""
         return min((epoch.validation_loss for epoch in self.history), default=math.inf)
 
+    @property
+    def place(self) -> str:
+        """How far the training is, in words."""
+        return f"after epoch {len(self.history)}, step {self.step}"
+
     def draw(self, count: int, size: int) -> Tensor:
         """Return the places of a pass's windows in random order, the same after a resume.
 
@@ -97,9 +102,7 @@ class TrainState:
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors of the state by name, live: who writes into them restores it."""
         named = {f"weights/{name}": value for name, value in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            moments = self.optimizer.state[parameter]
-            named |= {f"{moment}/{name}": moments[moment] for moment in MOMENTS}
+        named |= moments_of(self.model, self.optimizer)
         if self.average is not None:
             named |= {f"average/{name}": value for name, value in self.average.tensors().items()}
         named |= {f"best/{name}": value for name, value in self.best.items()}

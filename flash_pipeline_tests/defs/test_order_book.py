@@ -4,7 +4,6 @@ import dataclasses
 import io
 import json
 import zipfile
-from functools import partial
 
 import dagster as dg
 import numpy as np
@@ -83,7 +82,10 @@ def test_the_group_trains_registers_and_reports(home):
 def fetched(monkeypatch, *answers):
     """Materialize the snapshots of an archive that gives these answers, the last for ever."""
     server = WireServer(*answers)
-    once = partial(HttpTransport, [server.url], attempts=1)
+
+    def once(_url):
+        return HttpTransport([server.url], attempts=1)
+
     monkeypatch.setattr("flash_pipeline.defs.assets.order_book.archive_transport", once)
     monkeypatch.setenv("FLASH_PIPELINE_BYBIT_URL", "http://127.0.0.1:9")
     try:

@@ -21,7 +21,7 @@ from flash_pipeline.defs.assets.order_book import (
     order_book_snapshots,
 )
 from flash_pipeline.defs.failures import failure_reason
-from flash_pipeline.defs.resources import PipelineResource
+from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
 from flash_pipeline.exchange import Clock, SimulatedMarket, embedded_exchange
 from flash_pipeline.exchange.book_archive import BookArchives
 from flash_pipeline.exchange.faults import Faults, FaultSpec
@@ -82,6 +82,7 @@ def materialize(url: str = NOBODY, *, levels: int = LEVELS, **given) -> dg.Execu
         resources={
             "pipeline": PipelineResource(recipe="demo"),
             "order_book": BookResource(recipe="demo", levels=levels),
+            "exchange": ExchangeResource(retry_delay_s=0),
         },
         run_config=dg.RunConfig(ops={"order_book_snapshots": config}),
         raise_on_error=False,

@@ -55,8 +55,10 @@ def test_a_dry_run_lists_with_bytes_and_touches_nothing(tmp_path):
 def test_old_checkpoints_go(tmp_path):
     put(tmp_path / "old.safetensors", days=8)
     put(tmp_path / "new.safetensors", days=1)
+    put(tmp_path / "order_book" / "old.1.safetensors", days=8)
+    put(tmp_path / "order_book" / "new.safetensors", days=1)
     items = old_checkpoints(tmp_path, before=NOW - 7 * DAY_MS)
-    assert [item.name for item in items] == ["old.safetensors"]
+    assert [item.name for item in items] == ["old.safetensors", "old.1.safetensors"]
 
 
 def test_what_killed_writes_left_goes_and_what_is_being_written_stays(tmp_path):

@@ -179,6 +179,7 @@ def order_book_model(
             "validation loss": round(each["validation_loss"], 5),
             "parameters": each["parameters"],
             "seconds": each["seconds"],
+            "resumed": each["resumed"] or "no",
             "attention": each["attention"],
         }
         for name, each in facts["trainings"].items()
@@ -192,6 +193,7 @@ def order_book_model(
             "mlflow_run": link(session.model.url),
             "trainings": dg.MetadataValue.table([dg.TableRecord(row) for row in trainings]),
             "windows": dg.MetadataValue.json(facts["windows"]),
+            "validation_windows_judged": facts["judged"],
             "held_out": facts["held_out"],
             "tokens": str(facts["levels"] * 2 * facts["history_length"]),
             "validation_loss": facts["trainings"]["joint"]["validation_loss"],

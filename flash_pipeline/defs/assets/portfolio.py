@@ -144,6 +144,7 @@ def portfolio_model(
                 "validation_loss": min(look["validation_loss"] for look in fit["history"]),
                 "best_step": fit["best_step"],
                 "seconds": fit["seconds"],
+                "resumed": fit["resumed"] or "no",
             }
         )
         for fit in facts["fits"]

@@ -130,7 +130,7 @@ class Settings:
             stale_bars=_parse_count(
                 "FLASH_PIPELINE_STALE_BARS", values.get("FLASH_PIPELINE_STALE_BARS") or "3"
             ),
-            on_gpu_trouble=values.get("FLASH_PIPELINE_ON_GPU_TROUBLE") or "fail",
+            on_gpu_trouble=gpu_trouble_choice(values),
             free_disk_gib=_parse_gib(
                 "FLASH_PIPELINE_FREE_DISK_GIB", values.get("FLASH_PIPELINE_FREE_DISK_GIB") or "2"
             ),
@@ -359,6 +359,15 @@ def _parse_home(text: str) -> Path:
         return Path(text).expanduser().resolve()
     except RuntimeError as error:  # `~name` of a user that this machine does not have
         raise InvalidSetting(f"FLASH_PIPELINE_HOME={text!r} is no folder: {error}") from error
+
+
+def gpu_trouble_choice(environ: Mapping[str, str] | None = None) -> str:
+    """Return what FLASH_PIPELINE_ON_GPU_TROUBLE says, or its default, whatever else is set.
+
+    For a model in a program of its own, which has nothing to do with the pipeline's other settings.
+    """
+    values = os.environ if environ is None else environ
+    return values.get("FLASH_PIPELINE_ON_GPU_TROUBLE") or "fail"
 
 
 def redacted(uri: str) -> str:

@@ -12,7 +12,7 @@ from types import FrameType
 
 import click
 
-from flash_pipeline.cli.dagster_ui.command import guarded_command
+from flash_pipeline.cli.dagster_ui.command import LOOPBACK_NAMES, guarded_command
 from flash_pipeline.errors import InvalidInput
 
 _LOOPBACK = "127.0.0.1"
@@ -99,6 +99,11 @@ def _name(host: str) -> str:
         raise InvalidInput(
             f"--allow-host {host!r} is no name of a host: expected such as ui.example.org, "
             "without https:// and port"
+        )
+    if host.lower() in LOOPBACK_NAMES:
+        raise InvalidInput(
+            f"--allow-host {host!r} is a name of this machine, which the UIs answer to anyway, and "
+            "would let in pages of all its ports: expected the name of a proxy"
         )
     return host.lower()
 

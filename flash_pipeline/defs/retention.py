@@ -250,15 +250,15 @@ def retention() -> None:
 
 @dg.schedule(
     job=retention,
-    description="Removes what has grown old, once a day in the first half hour from 03:32 UTC in "
-    "which no run is active, by 06:32 in any case; one that failed is asked for again.",
+    description="Removes what has grown old, once a day: at 03:32 UTC, or at the first of the next "
+    "three hours in which no run is active; one that failed is asked for again.",
     # Between the hourly runs, which begin at minute 2: while one is active the next hour is tried.
     cron_schedule=f"32 {_FIRST_HOUR}-{_LAST_HOUR} * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def daily_retention(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Once a day, in the first half hour from 03:32 UTC in which no run is active.
+    """Once a day, at 03:32 UTC or at the first of the next three hours without an active run.
 
     Where there is none, the last tick's run waits for its turn. One that failed, as behind a
     command that held the home for long, is asked for again at the next tick.

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 
 from flash_pipeline.errors import InvalidConfig, OutOfMemory
-from flash_pipeline.settings import GPU_TROUBLE_CHOICES, Settings
+from flash_pipeline.settings import GPU_TROUBLE_CHOICES, gpu_trouble_choice
 from flash_pipeline.training.bundle import ModelBundle, default_device
 from flash_pipeline.training.ceilings import release_gpu
 from flash_pipeline.training.memory import gpu_explained
@@ -68,7 +68,7 @@ def anywhere(
     on_gpu_trouble, device
         As for `predict_anyway`, errors too.
     """
-    policy = on_gpu_trouble or Settings.from_environment().on_gpu_trouble
+    policy = on_gpu_trouble or gpu_trouble_choice()
     if policy not in GPU_TROUBLE_CHOICES:
         expected = ", ".join(GPU_TROUBLE_CHOICES)
         raise InvalidConfig(f"on_gpu_trouble is {policy!r}: expected one of {expected}")

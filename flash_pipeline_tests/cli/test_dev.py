@@ -99,7 +99,13 @@ def test_mlflow_answers_no_foreign_host(serving):
     _, _, ports = serving
     url = f"http://127.0.0.1:{ports['mlflow']}/api/2.0/mlflow/experiments/search?max_results=1"
     assert requests.get(url, timeout=30).status_code == 200
-    for host, status in {"attacker.example": 403, PROXY: 200, f"{PROXY}:8443": 200}.items():
+    for host, status in {
+        "attacker.example": 403,
+        "localhost.attacker.example:5001": 403,
+        "localhost:5001": 200,  # through a tunnel
+        PROXY: 200,
+        f"{PROXY}:8443": 200,
+    }.items():
         assert requests.get(url, headers={"Host": host}, timeout=30).status_code == status
 
 
@@ -137,6 +143,16 @@ def test_mlflow_is_not_called_or_framed_by_other_sites(serving):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+def test_what_runs_the_assets_knows_the_port_of_the_mlflow_ui(serving):
+    command, process, ports = serving
+    mark = f"FLASH_PIPELINE_MLFLOW_UI=http://127.0.0.1:{ports['mlflow']}\0".encode()
+    children = [number for number in processes_of(command.home) if number != process.pid]
+    assert len(children) > 2
+    assert all(mark in Path(f"/proc/{number}/environ").read_bytes() for number in children)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
 def test_ends_on_ctrl_c_within_half_a_minute_and_leaves_no_process(serving):
     command, process, _ = serving
     assert len(processes_of(command.home)) > 2
@@ -148,16 +164,6 @@ def test_ends_on_ctrl_c_within_half_a_minute_and_leaves_no_process(serving):
     while processes_of(command.home) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert processes_of(command.home) == {}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
-def test_what_runs_the_assets_knows_the_port_of_the_mlflow_ui(serving):
-    command, process, ports = serving
-    mark = f"FLASH_PIPELINE_MLFLOW_UI=http://127.0.0.1:{ports['mlflow']}\0".encode()
-    children = [number for number in processes_of(command.home) if number != process.pid]
-    assert len(children) > 2
-    assert all(mark in Path(f"/proc/{number}/environ").read_bytes() for number in children)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +203,13 @@ def test_a_host_that_is_no_name_is_one_line_that_names_it(invoke, tmp_path, host
     done = invoke(tmp_path, "dev", f"--allow-host={host}")
     assert (done.exit_code, done.output) == (1, "")
     assert f"--allow-host {host!r} is no name of a host: expected" in str(done.exception)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "LocalHost"])
+def test_loopback_is_no_name_of_a_proxy(invoke, tmp_path, host):
+    done = invoke(tmp_path, "dev", f"--allow-host={host}")
+    assert (done.exit_code, done.output) == (1, "")
+    assert f"--allow-host {host!r} is a name of this machine" in str(done.exception)
 
 
 def test_a_bad_setting_is_one_line_that_names_it(command):

@@ -57,6 +57,12 @@ def test_the_setting_is_the_process_s(bundle, predict, monkeypatch):
     assert predict_anyway(bundle, predict, device=FULL_GPU).value_NS.shape == (5, 2)
 
 
+def test_a_model_in_another_program_asks_for_no_other_setting(bundle, predict, monkeypatch):
+    monkeypatch.setenv("FLASH_PIPELINE_FREE_DISK_GIB", "abc")
+    monkeypatch.setenv("FLASH_PIPELINE_WEBHOOK_URL", "x")
+    assert len(predict_anyway(bundle, predict, device=CPU).value_NS) == 5
+
+
 def test_weights_that_do_not_fit_the_gpu_lead_to_the_cpu_too(bundle, predict, monkeypatch):
     build_all = ModelBundle.build_all
 

@@ -3,6 +3,9 @@
 import sys
 from collections.abc import Sequence
 
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+"""What a browser of this machine, or at the other end of a tunnel, calls the UI."""
+
 WEBSERVER = "dagster_webserver"
 """The module that serves the UI."""
 

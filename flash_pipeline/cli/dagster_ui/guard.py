@@ -9,8 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
-"""What a browser of this machine, or at the other end of a tunnel, calls the UI."""
+from flash_pipeline.cli.dagster_ui.command import LOOPBACK_NAMES
 
 
 def guarded(app: ASGIApp, names: Collection[str] = ()) -> ASGIApp:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient
@@ -298,10 +299,13 @@ def run_url(client: MlflowClient, settings: Settings, run_id: str) -> str:
 def ui_url(settings: Settings) -> str:
     """Return where the MLflow UI is: as the settings say, else the tracking server's own.
 
-    Empty beside a database of which no UI is known: `flash_pipeline dev` says where its is.
+    Without a user or password. Empty beside a database of which no UI is known: `flash_pipeline
+    dev` says where its is.
     """
-    uri = settings.tracking_uri
-    return settings.mlflow_ui or (redacted(uri) if uri.startswith("http") else "")
+    if settings.mlflow_ui or not settings.tracking_uri.startswith("http"):
+        return settings.mlflow_ui
+    server = urlsplit(settings.tracking_uri)
+    return server._replace(netloc=server.netloc.rpartition("@")[2], query="").geturl()
 
 
 def _registered(version: Any) -> RegisteredModel:  # noqa: ANN401  (MLflow's own, untyped)

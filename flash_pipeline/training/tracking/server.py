@@ -15,15 +15,15 @@ def server_command(
     three gigabytes and eleven. Other sites can neither call nor frame it. Names are hosts that it
     is called by besides, at any port, such as that of a proxy.
     """
-    own = (f"{host}:{port}", f"localhost:{port}")
+    tunnelled = (f"{host}:*", "localhost:*")  # another port at a tunnel's other end
     proxied = [each for name in names for each in (name, f"{name}:*")]
-    origins = [f"http://{each}" for each in (*own, *proxied)]
+    origins = [f"http://{each}" for each in (f"{host}:{port}", f"localhost:{port}", *proxied)]
     origins += [f"https://{each}" for each in proxied]
     return [
         *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
         *("--uvicorn-opts", "--log-level warning"),
         *("--host", host, "--port", str(port)),
-        *("--allowed-hosts", ",".join((*own, *proxied))),
+        *("--allowed-hosts", ",".join((*tunnelled, *proxied))),
         *("--cors-allowed-origins", ",".join(origins), "--x-frame-options", "DENY"),
         *("--default-artifact-root", settings.mlflow_artifacts.as_uri()),
     ]

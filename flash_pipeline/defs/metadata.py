@@ -107,9 +107,32 @@ def column_schema(schema: pa.Schema) -> dg.TableSchema:
 
 def table(rows: pa.Table) -> dg.TableMetadataValue:
     """Return an Arrow table as one that the UI shows, with the descriptions of its columns."""
-    return dg.MetadataValue.table(
-        [dg.TableRecord(row) for row in rows.to_pylist()], column_schema(rows.schema)
-    )
+    columns = [
+        dg.TableColumn(each.name, "UTC", description=each.description, constraints=each.constraints)
+        if _is_time(each.name)
+        else each
+        for each in column_schema(rows.schema).columns
+    ]
+    records = [readable(row) for row in rows.to_pylist()]
+    return dg.MetadataValue.table(records, dg.TableSchema(columns))
+
+
+def readable(row: Mapping[str, Any]) -> dg.TableRecord:
+    """Return a row for people: six digits of a number, instants (ms since the epoch) as UTC.
+
+    Narrow columns keep the sentences beside the table within the page.
+    """
+    return dg.TableRecord({name: _readable(name, value) for name, value in row.items()})
+
+
+def _readable(name: str, value: object) -> Any:  # noqa: ANN401  (what a TableRecord takes)
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return iso_utc(value) if _is_time(name) and isinstance(value, int) else value
+
+
+def _is_time(name: str) -> bool:
+    return name.endswith(("_at", "_time"))
 
 
 def note_month_rows(context: dg.AssetExecutionContext, rows: Mapping[str, int]) -> None:
@@ -156,9 +179,7 @@ def newest_candles(store: KlineStore, symbols: Iterable[str]) -> dg.TableMetadat
         if store.months(symbol)
     }
     rows = [
-        dg.TableRecord({"symbol": symbol, "opened": iso_utc(row["start_time"]), **row})
-        for symbol, found in newest.items()
-        for row in found
+        readable({"symbol": symbol, **row}) for symbol, found in newest.items() for row in found
     ]
     return dg.MetadataValue.table(rows) if rows else no_rows("symbol")
 

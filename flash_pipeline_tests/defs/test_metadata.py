@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from flash_pipeline import defs
-from flash_pipeline.defs.metadata import WIDEST, link, picture, prose
+from flash_pipeline.defs.metadata import WIDEST, link, picture, prose, readable, table
 
 
 def drawn(width, height):
@@ -46,6 +47,19 @@ def test_every_picture_of_the_metadata_goes_through_that_bound():
         if "data:image" in path.read_text(encoding="utf-8")
     ]
     assert makers == ["metadata.py"]
+
+
+def test_rows_are_for_people():
+    row = {"made_at": 1_773_133_200_000, "prediction": 0.0048177487380802, "model_version": "12"}
+    assert readable(row).data == {
+        "made_at": "2026-03-10T09:00Z",
+        "prediction": 0.00481775,
+        "model_version": "12",
+    }
+    shown = table(pa.Table.from_pylist([row, {**row, "made_at": None, "prediction": None}]))
+    assert shown.records[0] == readable(row)
+    assert shown.records[1].data["prediction"] is None
+    assert [column.type for column in shown.schema.columns] == ["UTC", "double", "string"]
 
 
 @pytest.mark.parametrize(

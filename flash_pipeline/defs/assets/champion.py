@@ -9,7 +9,7 @@ from pydantic import Field
 from flash_pipeline.defs.assets.backtest import backtest_report
 from flash_pipeline.defs.config import config_of
 from flash_pipeline.defs.lineage import column_lineage
-from flash_pipeline.defs.metadata import column_schema, table, version_links
+from flash_pipeline.defs.metadata import column_schema, readable, table, version_links
 from flash_pipeline.defs.resources import PipelineResource
 
 
@@ -74,7 +74,7 @@ def champion(
             "level": decision.level,
             **figures,
             "comparisons": dg.MetadataValue.table(
-                [dg.TableRecord(asdict(each)) for each in decision.comparisons], _COMPARISONS
+                [readable(asdict(each)) for each in decision.comparisons], _COMPARISONS
             ),
             "promotions": table(settled.promotions.drop_columns("figures")),
             "dagster/column_schema": column_schema(PROMOTIONS_SCHEMA),

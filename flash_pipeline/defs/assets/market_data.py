@@ -13,9 +13,11 @@ from flash_pipeline.defs.metadata import (
     newest_candles,
     no_rows,
     note_month_rows,
+    readable,
     refresh_metadata,
     rows_by_month,
     span,
+    table,
 )
 from flash_pipeline.defs.partitions import MONTHS, require_begun, run_months
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
@@ -46,13 +48,12 @@ def instruments(
         fetched, unknown = ask_about_known(partial(fetch_instruments, sources.bybit), symbols, none)
         store.require_kind(synthetic=sources.bybit.is_synthetic())
     _require_traded_once(context, store, unknown)
-    table = store_instruments(fetched, settings.instruments)
-    rows = [dg.TableRecord(row) for row in table.to_pylist()]
+    stored = store_instruments(fetched, settings.instruments)
     return dg.MaterializeResult(
         metadata={
-            "dagster/row_count": table.num_rows,
+            "dagster/row_count": stored.num_rows,
             "dagster/column_schema": column_schema(INSTRUMENT_SCHEMA),
-            "instruments": dg.MetadataValue.table(rows, column_schema(INSTRUMENT_SCHEMA)),
+            "instruments": table(stored),
             "path": dg.MetadataValue.path(settings.instruments),
         }
     )
@@ -191,7 +192,7 @@ def features(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> d
 def _newest_features(connection: "DuckDBPyConnection") -> dg.TableMetadataValue:
     """Return the newest row of each symbol as a table."""
     found = connection.sql(_NEWEST_SQL)
-    rows = [dg.TableRecord(dict(zip(found.columns, row, strict=True))) for row in found.fetchall()]
+    rows = [readable(dict(zip(found.columns, row, strict=True))) for row in found.fetchall()]
     return dg.MetadataValue.table(rows) if rows else no_rows("symbol", *FEATURE_NAMES)
 
 

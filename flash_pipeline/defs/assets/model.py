@@ -12,7 +12,14 @@ from flash_pipeline.defs.assets.market_data import features
 from flash_pipeline.defs.choices import GpuTroubleChoice
 from flash_pipeline.defs.config import config_of
 from flash_pipeline.defs.lineage import column_lineage
-from flash_pipeline.defs.metadata import column_schema, no_rows, picture, span, version_links
+from flash_pipeline.defs.metadata import (
+    column_schema,
+    no_rows,
+    picture,
+    readable,
+    span,
+    version_links,
+)
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.errors import NotEnoughHistory
 from flash_pipeline.features import FEATURE_NAMES, newest_start, read_features
@@ -135,7 +142,7 @@ def _by_symbol(frame: WindowFrame) -> dg.TableMetadataValue:
 
 def _history(history: "Iterable[Epoch]") -> dg.TableMetadataValue:
     """Return the epochs of a training as a table."""
-    return dg.MetadataValue.table([dg.TableRecord(asdict(epoch)) for epoch in history])
+    return dg.MetadataValue.table([readable(asdict(epoch)) for epoch in history])
 
 
 @dg.asset(deps=[window_tensors], group_name="model", kinds={"pytorch", "mlflow"}, pool="training")
@@ -222,7 +229,7 @@ def baselines(
     ]
     return dg.MaterializeResult(
         metadata={
-            "baselines": dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
+            "baselines": dg.MetadataValue.table([readable(row) for row in rows])
             if rows
             else no_rows("baseline"),
             "fitted": f"{len(rows)} of {len(rows) + len(session.left_out)}",

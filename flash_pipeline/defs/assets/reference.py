@@ -12,8 +12,10 @@ from flash_pipeline.defs.metadata import (
     newest_candles,
     no_rows,
     note_month_rows,
+    readable,
     refresh_metadata,
     rows_by_month,
+    table,
 )
 from flash_pipeline.defs.partitions import MONTHS, require_begun, run_months
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
@@ -24,7 +26,7 @@ from flash_pipeline.ingest import (
     refresh_funding,
     refresh_klines,
 )
-from flash_pipeline.market import FUNDING_SCHEMA, MARK_CANDLE_SCHEMA, iso_utc
+from flash_pipeline.market import FUNDING_SCHEMA, MARK_CANDLE_SCHEMA
 from flash_pipeline.storage.files import write_parquet
 from flash_pipeline.storage.funding import FundingStore
 
@@ -68,7 +70,7 @@ def funding(
 def _newest_funding(store: FundingStore, symbols: Sequence[str]) -> dg.TableMetadataValue:
     """Return the newest settlement of each symbol that has one, as a table."""
     rows = [
-        dg.TableRecord({"symbol": symbol, "settled": iso_utc(row["funding_time"]), **row})
+        readable({"symbol": symbol, **row})
         for symbol in symbols
         for row in store.read_all(symbol).to_pylist()[-1:]
     ]
@@ -120,17 +122,15 @@ def tickers(
     with exchange.sources(settings) as sources:
         symbols = sources.bybit_symbols(pipeline.resolve().data.symbols)
         none = TICKER_SCHEMA.empty_table()
-        table, _ = ask_about_known(sources.bybit.tickers, symbols, none)
+        found, _ = ask_about_known(sources.bybit.tickers, symbols, none)
         pipeline.store(settings).require_kind(synthetic=sources.bybit.is_synthetic())
-    write_parquet(table, settings.tickers)
-    context.log.info(f"tickers: {table.num_rows} symbols")
-    schema = column_schema(TICKER_SCHEMA)
-    rows = [dg.TableRecord(row) for row in table.to_pylist()]
+    write_parquet(found, settings.tickers)
+    context.log.info(f"tickers: {found.num_rows} symbols")
     return dg.MaterializeResult(
         metadata={
-            "dagster/row_count": table.num_rows,
-            "dagster/column_schema": schema,
-            "tickers": dg.MetadataValue.table(rows, schema),
+            "dagster/row_count": found.num_rows,
+            "dagster/column_schema": column_schema(TICKER_SCHEMA),
+            "tickers": table(found),
             "path": dg.MetadataValue.path(settings.tickers),
         }
     )

@@ -231,13 +231,22 @@ def _traders(contest: "Contest", report: "Report") -> dg.TableMetadataValue:
     )
 
 
+_SHOWN_MEASURES = {
+    "total_return_fraction": "return",
+    "sharpe_annual": "Sharpe",
+    "max_drawdown_fraction": "drawdown",
+    "mean_return_t": "t of mean",
+    "turnover_per_year_multiple": "turnover/y",
+    "total_costs_fraction": "costs",
+    "total_funding_fraction": "funding",
+}
+"""Measures of a trader in the table, fractions of the equity where they are shares, each with a
+name so short that the sentences beside the table stay within the page."""
+
+
 def _row(metrics: "Metrics") -> dict[str, Any]:
-    shown = (
-        *("total_return_fraction", "sharpe_annual", "max_drawdown_fraction", "mean_return_t"),
-        *("turnover_per_year_multiple", "total_costs_fraction", "total_funding_fraction"),
-    )
     values = metrics.as_json()
     return {
-        name: None if values[name] is None else round(float(values[name] or 0.0), 4)
-        for name in shown
+        name: None if values[measure] is None else round(float(values[measure] or 0.0), 4)
+        for measure, name in _SHOWN_MEASURES.items()
     }

@@ -128,7 +128,8 @@ def _written_to(settings: Settings) -> Iterator[Path]:
     """Yield the folders that a killed process may leave temporary files in."""
     yield from (settings.home, settings.reports, settings.checkpoints, settings.walk_forward)
     yield from (path for path in sorted(settings.checkpoints.glob("*")) if path.is_dir())
-    yield settings.order_book / ARCHIVE_FOLDER
+    fetched = settings.order_book / ARCHIVE_FOLDER
+    yield from (fetched, *(path for path in sorted(fetched.rglob("*")) if path.is_dir()))
     for folder in (settings.klines, settings.mark_klines, settings.funding, settings.order_book):
         yield from sorted(folder.glob("symbol=*"))
 

@@ -14,6 +14,7 @@ from flash_pipeline.order_book.archive import (
     fetch_day,
     read_archive,
 )
+from flash_pipeline.order_book.archived import ArchivedDays
 from flash_pipeline.order_book.collector import CollectorConfig, collect
 from flash_pipeline.order_book.snapshots import BOOK_SCHEMA, BookGap, BookSeries
 from flash_pipeline.order_book.store import BookStore
@@ -21,6 +22,7 @@ from flash_pipeline.order_book.store import BookStore
 __all__ = [
     "ARCHIVE_URL",
     "BOOK_SCHEMA",
+    "ArchivedDays",
     "BookGap",
     "BookSeries",
     "BookStore",

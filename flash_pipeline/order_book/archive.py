@@ -14,11 +14,12 @@ from datetime import date
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from flash_pipeline.errors import DataError, ExchangeFault, InvalidInput
-from flash_pipeline.market import parse_symbol
+from flash_pipeline.errors import DataError, ExchangeFault, InvalidConfig, InvalidInput
+from flash_pipeline.market import MARKET_HEADER, parse_symbol
 from flash_pipeline.order_book.lines import parse_lines
 from flash_pipeline.order_book.rebuild import Rebuilder, Rules, Samples
 from flash_pipeline.order_book.snapshots import (
@@ -27,6 +28,7 @@ from flash_pipeline.order_book.snapshots import (
     series_of_prices,
     tick_size_of,
 )
+from flash_pipeline.settings import redacted
 from flash_pipeline.storage.files import replacing_file
 from flash_pipeline.transport import (
     Answer,
@@ -45,6 +47,8 @@ MOST_BYTES = 2 * 1024**3
 ARCHIVE_FOLDER = "archive"
 """Name of the folder, below that of the order books, that fetched files are kept in."""
 
+_SIMULATED_FOLDER = "simulated"
+_USUAL_PORTS = {"http": ":80", "https": ":443"}
 _FIRST_200 = date(2025, 8, 20)
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)_([A-Z0-9]{2,20})_ob(\d{1,4})\.data(?:\.zip)?")
 _CHUNK_BYTES = 16 * 1024 * 1024
@@ -54,6 +58,49 @@ def archive_path(symbol: str, day: date) -> str:
     """Return the path of a day's file below the archive's host."""
     depth = 200 if day >= _FIRST_200 else 500
     return f"/orderbook/linear/{parse_symbol(symbol)}/{day}_{symbol}_ob{depth}.data.zip"
+
+
+def host_name(url: str) -> str:
+    """Return the host of an archive, as a name that a file may have.
+
+    Raises
+    ------
+    InvalidConfig
+        If the URL names no host.
+
+    Examples
+    --------
+    >>> host_name("https://Mirror.example:443/"), host_name("http://127.0.0.1:8123")
+    ('mirror.example', '127.0.0.1_8123')
+    """
+    parts = urlsplit(url.strip())
+    host = parts.netloc.lower().removesuffix(_USUAL_PORTS.get(parts.scheme, ""))
+    if parts.scheme not in _USUAL_PORTS or not host.strip("."):
+        raise InvalidConfig(
+            f"the archive's URL is {redacted(url)!r}: expected such as {ARCHIVE_URL}"
+        )
+    return quote(host + parts.path.rstrip("/"), safe="").replace("%3A", "_")
+
+
+def archive_folder(folder: Path, url: str = ARCHIVE_URL) -> Path:
+    """Return where the files of an archive are kept, below a folder of order books.
+
+    Those of any host but Bybit's have a folder of the host's name.
+    """
+    name, whole = host_name(url), folder / ARCHIVE_FOLDER
+    return whole if name == host_name(ARCHIVE_URL) else whole / name
+
+
+def find_day(symbol: str, day: date, folder: Path) -> Path | None:
+    """Return the file of a day that `fetch_day` would take from a folder; None without one."""
+    name = archive_path(symbol, day).rpartition("/")[2]
+    paths = (folder / name, folder / _SIMULATED_FOLDER / name)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def is_simulated(path: Path) -> bool:
+    """Say whether a simulator made a file of `fetch_day`, as the answer that brought it said."""
+    return path.parent.name == _SIMULATED_FOLDER
 
 
 def archive_transport(url: str = ARCHIVE_URL) -> HttpTransport:
@@ -69,9 +116,11 @@ def archive_transport(url: str = ARCHIVE_URL) -> HttpTransport:
 def fetch_day(transport: HttpTransport, symbol: str, day: date, folder: Path) -> Path:
     """Fetch a day's file into a folder, whole or not at all, unless it is there.
 
-    A file that someone has put there is taken as it is, without a request. What fails for a
-    transient reason is tried again by the transport: no connection, no whole answer in time, HTTP
-    429 and 5xx, and an answer that is no whole zip, such as a page of whatever stands before.
+    A file that someone has put there is taken as it is, without a request. One that the embedded
+    exchange's simulator made goes into a folder within, so that `is_simulated` knows it later. What
+    fails for a transient reason is tried again by the transport: no connection, no whole answer in
+    time, HTTP 429 and 5xx, and an answer that is no whole zip, such as a page of whatever stands
+    before.
 
     Parameters
     ----------
@@ -85,12 +134,12 @@ def fetch_day(transport: HttpTransport, symbol: str, day: date, folder: Path) ->
     ExchangeError
         As of the transport.
     """
+    found = find_day(symbol, day, folder)
+    if found is not None:
+        return found
     path = archive_path(symbol, day)
-    target = folder / path.rpartition("/")[2]
-    if target.is_file():
-        return target
 
-    def read(answer: Answer) -> bytes:
+    def read(answer: Answer) -> tuple[bytes, bool]:
         if answer.status == HTTPStatus.NOT_FOUND:
             raise DataError(f"{answer.url} is not there: no book of {symbol} on {day}")
         check_status(answer, symbol=symbol)
@@ -101,9 +150,10 @@ def fetch_day(transport: HttpTransport, symbol: str, day: date, folder: Path) ->
                 symbol=symbol,
                 status=answer.status,
             )
-        return answer.body
+        return answer.body, answer.headers.get(MARKET_HEADER.lower()) == "simulated"
 
-    body = transport.get(path, {}, read, symbol=symbol)
+    body, simulated = transport.get(path, {}, read, symbol=symbol)
+    target = (folder / _SIMULATED_FOLDER if simulated else folder) / path.rpartition("/")[2]
     with replacing_file(target) as temporary:
         temporary.write_bytes(body)
     return target

@@ -84,7 +84,7 @@ class BookStore:
             table["mid_price"].to_numpy(),
             table["tick_size"].to_numpy(),
             cells.reshape(-1, levels, len(SIDES), 2),
-            tuple(BookGap(**gap) for gap in json.loads(marks.get(_GAPS, b"[]"))),
+            _gaps_of(marks),
         )
 
     def read(self, symbol: str, first: date, last: date) -> BookSeries:
@@ -148,6 +148,10 @@ class BookStore:
         """Return what a stored day was made from, as `write` was told; empty where it was not."""
         return (self._marks(symbol, day) or {}).get(_SOURCE, b"").decode()
 
+    def gaps(self, symbol: str, day: date) -> tuple[BookGap, ...]:
+        """Return the gaps of a stored day, without its snapshots; empty where there is none."""
+        return _gaps_of(self._marks(symbol, day) or {})
+
     def synthetic(self) -> bool | None:
         """Say whether a simulator made the stored books; None where there are none."""
         path = next(self.folder.glob("symbol=*/day=*.parquet"), None)
@@ -207,6 +211,10 @@ def day_of(time_ms: int) -> date:
 def day_start(day: date) -> int:
     """Return the first instant of a UTC day, ms since the epoch."""
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000
+
+
+def _gaps_of(marks: Mapping[bytes, bytes]) -> tuple[BookGap, ...]:
+    return tuple(BookGap(**gap) for gap in json.loads(marks.get(_GAPS, b"[]")))
 
 
 def _days_of(series: BookSeries) -> list[date]:

@@ -27,12 +27,15 @@ from flash_pipeline.exchange.book_archive import BookArchives
 from flash_pipeline.exchange.faults import Faults, FaultSpec
 from flash_pipeline.exchange.simulation.listings import LISTINGS
 from flash_pipeline.market import parse_instant
-from flash_pipeline.order_book import BookSeries, BookStore
+from flash_pipeline.order_book import ARCHIVE_URL, BookSeries, BookStore
+from flash_pipeline.order_book.archive import archive_folder
+from flash_pipeline_tests.order_book.conftest import made_series
+from flash_pipeline_tests.transport.conftest import WireServer, _http
 
 DAY, LEVELS = date(2026, 3, 10), 50
 LAUNCH, NOON = parse_instant("2026-03-10T23:50Z"), parse_instant("2026-03-11T12:00Z")
 NAME = f"{DAY}_BTCUSDT_ob200.data"
-NOBODY = "http://127.0.0.1:9"
+NOBODY, MIRROR = "http://127.0.0.1:9", "http://127.0.0.1:9/mirror"
 
 
 def late_market() -> SimulatedMarket:
@@ -61,8 +64,8 @@ def home(tmp_path, monkeypatch):
 def laid_down(home, archive_bytes):
     """Put a day's file, changed line by line, where fetched ones lie."""
 
-    def laid_down(change=lambda lines: lines, cut: int | None = None):
-        path = home / "order_book" / "archive" / f"{NAME}.zip"
+    def laid_down(change=lambda lines: lines, cut: int | None = None, url: str = NOBODY):
+        path = archive_folder(home / "order_book", url) / f"{NAME}.zip"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(archive_bytes)
         with zipfile.ZipFile(path) as file:
@@ -76,17 +79,30 @@ def laid_down(home, archive_bytes):
 
 
 def materialize(url: str = NOBODY, *, levels: int = LEVELS, **given) -> dg.ExecuteInProcessResult:
-    config = SnapshotsConfig(archive_days=[str(DAY)], archive_url=url, **given)
+    config = SnapshotsConfig(**{"archive_days": [str(DAY)], "archive_url": url, **given})
     return dg.materialize(
         [order_book_snapshots, *CHECKS],
         resources={
             "pipeline": PipelineResource(recipe="demo"),
-            "order_book": BookResource(recipe="demo", levels=levels),
+            "order_book": BookResource(recipe="demo", levels=levels, hours=0.05),
             "exchange": ExchangeResource(retry_delay_s=0),
         },
         run_config=dg.RunConfig(ops={"order_book_snapshots": config}),
         raise_on_error=False,
     )
+
+
+def metadata(result, name: str):
+    (event,) = result.asset_materializations_for_node("order_book_snapshots")
+    return event.metadata[name].value
+
+
+def synthetic(result) -> bool:
+    return metadata(result, "synthetic")
+
+
+def written(home) -> int:
+    return BookStore(home / "order_book").path("BTCUSDT", DAY).stat().st_mtime_ns
 
 
 def read(home) -> BookSeries:
@@ -133,7 +149,45 @@ def test_the_rebuilt_day_is_what_polls_at_the_same_times_show(home):
             np.testing.assert_array_equal(
                 stored.book_TLS2[t, :, side, 1], expected[:, 1].astype(np.float32)
             )
+    store = BookStore(home / "order_book")
+    assert synthetic(result) is store.synthetic() is True
+    assert metadata(result, "dagster/row_count") == 600, "all that is stored, whatever the hours"
+    store.path("BTCUSDT", DAY).unlink()
+    again = materialize(url)  # of the file that was kept: nobody serves it any longer
+    assert again.success, failure_reason(again)
+    assert synthetic(again) is store.synthetic() is True
+    before = written(home)
+    # Bybit's own are real: that is known without asking it.
+    assert "holds simulated order books" in failure_reason(materialize(ARCHIVE_URL))
+    assert written(home) == before
+
+
+def test_simulated_books_are_refused_where_real_ones_are_stored(home, laid_down):
+    laid_down()
+    result = materialize()
+    assert synthetic(result) is BookStore(home / "order_book").synthetic() is False
+    before = written(home)
+    with embedded_exchange(market=late_market(), clock=Clock(NOON, speed=0)) as url:
+        for _ in range(2):  # fetched, and kept
+            reason = failure_reason(materialize(url))
+            assert "holds real order books and the exchange serves simulated ones" in reason
+    assert written(home) == before
     assert BookStore(home / "order_book").synthetic() is False
+
+
+def test_stored_simulated_books_are_used_where_the_exchange_simulates_too(home, monkeypatch):
+    BookStore(home / "order_book").write(made_series(20, LEVELS), synthetic=True)
+    server = WireServer(_http(b'{"retCode":0,"retMsg":"OK","result":{},"time":1773100800000}'))
+    try:
+        monkeypatch.setenv("FLASH_PIPELINE_BYBIT_URL", server.url)
+        assert "holds simulated order books" in failure_reason(materialize(archive_days=[]))
+    finally:
+        server.close()
+    with embedded_exchange(clock=Clock(NOON, speed=0)) as url:
+        monkeypatch.setenv("FLASH_PIPELINE_BYBIT_URL", url)
+        result = materialize(archive_days=[])
+    assert result.success, failure_reason(result)
+    assert synthetic(result) is True
 
 
 def test_a_day_that_is_stored_is_neither_asked_for_nor_read_again(home, laid_down):
@@ -147,6 +201,56 @@ def test_a_day_that_is_stored_is_neither_asked_for_nor_read_again(home, laid_dow
     laid_down()
     assert materialize(levels=LEVELS + 1).success  # what is stored is not deep enough
     assert read(home).levels == LEVELS + 1
+
+
+def test_each_host_has_files_and_days_of_its_own(home, laid_down):
+    laid_down(without_a_line, url=MIRROR)
+    assert materialize(MIRROR).success
+    assert len(read(home)) == 298
+    laid_down()
+    laid_down(lambda lines: lines[:-1], url=ARCHIVE_URL)
+    assert materialize().success  # another host
+    assert len(read(home)) == 600
+    assert materialize(ARCHIVE_URL).success  # Bybit's own folder
+    assert len(read(home)) == 599
+
+
+def test_a_day_with_gaps_is_rebuilt_when_its_file_is_another(home, laid_down, archive_bytes):
+    server = WireServer(_http(archive_bytes))
+    try:
+        path = laid_down(without_a_line, url=server.url)
+        assert materialize(server.url).success
+        before = written(home)
+        assert materialize(server.url).success
+        assert written(home) == before, "the file is the same"
+        path.write_bytes(archive_bytes)
+        assert materialize(server.url).success
+        assert (len(read(home)), read(home).gaps) == (600, ())
+        laid_down(without_a_line, url=server.url)
+        assert materialize(server.url).success
+        assert len(read(home)) == 298
+        assert len(server.requests) == 0
+        path.unlink()
+        assert materialize(server.url).success
+        assert (len(read(home)), read(home).gaps) == (600, ())
+        assert len(server.requests) == 1
+        assert materialize(server.url).success
+        assert len(server.requests) == 1
+    finally:
+        server.close()
+
+
+def test_a_day_that_was_collected_or_added_to_is_replaced(home, laid_down):
+    store = BookStore(home / "order_book")
+    store.write(made_series(5, LEVELS), synthetic=False)
+    laid_down()
+    assert materialize().success
+    rebuilt = read(home).time_T.tolist()
+    assert len(rebuilt) == 600
+    store.write(store.with_stored(made_series(5, LEVELS)), synthetic=False)
+    assert len(read(home)) == 605
+    assert materialize().success
+    assert read(home).time_T.tolist() == rebuilt
 
 
 def without_a_line(lines):

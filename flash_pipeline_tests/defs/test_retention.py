@@ -336,12 +336,13 @@ def test_what_a_killed_fetch_of_order_books_left_goes_and_the_books_stay(instanc
     stored = books / "symbol=BTCUSDT" / "day=2020-01-01.parquet"
     journal = stored.with_suffix(".journal")
     fetched = books / "archive" / "2020-01-01_BTCUSDT_ob500.data.zip"
-    left = [path.with_name(f".tmp-{path.name}") for path in (stored, fetched)]
+    simulated = books / "archive" / "127.0.0.1_8123" / "simulated" / fetched.name
+    left = [path.with_name(f".tmp-{path.name}") for path in (stored, fetched, simulated)]
     left.append(home / "walk_forward" / ".tmp-plan.json")
-    for path in (stored, journal, fetched, *left):
+    for path in (stored, journal, fetched, simulated, *left):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
         os.utime(path, (time.time() - YEAR_S,) * 2)
-    assert listed(run_job(instance))["items"] == 3
-    assert [path.exists() for path in left] == [False] * 3
-    assert all(path.exists() for path in (stored, journal, fetched))
+    assert listed(run_job(instance))["items"] == 4
+    assert [path.exists() for path in left] == [False] * 4
+    assert all(path.exists() for path in (stored, journal, fetched, simulated))

@@ -7,13 +7,24 @@ from functools import partial
 import numpy as np
 import pytest
 
-from flash_pipeline.errors import AccessDenied, DataError, ExchangeFault, InvalidInput
+from flash_pipeline.errors import (
+    AccessDenied,
+    DataError,
+    ExchangeFault,
+    InvalidConfig,
+    InvalidInput,
+)
 from flash_pipeline.exchange import Clock, SimulatedMarket, embedded_exchange
 from flash_pipeline.exchange.book_archive import BookArchive, archive_lines
 from flash_pipeline.market import parse_instant
 from flash_pipeline.order_book import archive as archive_module
 from flash_pipeline.order_book import archive_transport, fetch_day, read_archive
-from flash_pipeline.order_book.archive import archive_path
+from flash_pipeline.order_book.archive import (
+    archive_folder,
+    archive_path,
+    host_name,
+    is_simulated,
+)
 from flash_pipeline.transport import HttpTransport
 from flash_pipeline_tests.order_book.conftest import START, line, plain_rebuild, random_stream
 from flash_pipeline_tests.transport.conftest import WireServer, _http
@@ -190,8 +201,40 @@ def test_a_day_is_fetched_once_and_whole(tmp_path, monkeypatch):
     with embedded_exchange(clock=clock) as url, archive_transport(url) as transport:
         path = fetch_day(transport, "BTCUSDT", date(2026, 3, 10), tmp_path)
     assert len(read_archive(path, levels=50)) == 3
+    assert is_simulated(path)
     with archive_transport("http://127.0.0.1:9") as gone:  # nobody is asked again
         assert fetch_day(gone, "BTCUSDT", date(2026, 3, 10), tmp_path) == path
+        own = tmp_path / path.name
+        own.write_bytes(zipped())
+        assert fetch_day(gone, "BTCUSDT", date(2026, 3, 10), tmp_path) == own
+    assert not is_simulated(own)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("http://LOCALHOST:8123/", "localhost_8123"),
+        ("http://localhost:80", "localhost"),
+        ("https://localhost:80", "localhost_80"),
+        ("http://[::1]:8123", "%5B__1%5D_8123"),
+        ("https://mirror.example/by/bit/", "mirror.example%2Fby%2Fbit"),
+        ("https://mirror.example/../..", "mirror.example%2F..%2F.."),
+    ],
+)
+def test_a_host_is_named_as_a_file_may_be(tmp_path, url, name):
+    assert host_name(url) == name
+    assert archive_folder(tmp_path, url) == tmp_path / "archive" / name
+
+
+def test_the_files_of_bybit_lie_in_no_folder_of_a_host(tmp_path):
+    for url in ("https://quote-saver.bycsi.com", "https://Quote-Saver.bycsi.com:443/"):
+        assert archive_folder(tmp_path, url) == tmp_path / "archive"
+
+
+@pytest.mark.parametrize("url", ["", "mirror.example", "file:///tmp", "http://", "http://.."])
+def test_a_url_without_a_host_is_refused(url):
+    with pytest.raises(InvalidConfig, match="expected such as https://quote-saver"):
+        host_name(url)
 
 
 @pytest.fixture
@@ -233,6 +276,7 @@ def test_what_passes_is_tried_again_and_nothing_of_it_is_stored(served, tmp_path
         path = fetch_day(transport, "BTCUSDT", date(2026, 3, 10), tmp_path)
     assert len(server.requests) == 3
     assert path.read_bytes() == zipped()
+    assert not is_simulated(path)
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -12,18 +12,16 @@ from pydantic import Field
 from flash_pipeline.defs.config import config_of
 from flash_pipeline.defs.metadata import link, picture, prose, span
 from flash_pipeline.defs.resources import ExchangeResource, PipelineResource
-from flash_pipeline.errors import DataError, InvalidConfig, NotEnoughHistory
+from flash_pipeline.errors import InvalidConfig, NotEnoughHistory
 from flash_pipeline.order_book import (
     ARCHIVE_URL,
+    ArchivedDays,
     BookSeries,
     BookStore,
     archive_transport,
-    fetch_day,
-    read_archive,
 )
-from flash_pipeline.order_book.archive import ARCHIVE_FOLDER
 from flash_pipeline.order_book.quality import book_problems
-from flash_pipeline.order_book.store import DAY_MS, day_of, day_start
+from flash_pipeline.order_book.store import DAY_MS, day_of
 from flash_pipeline.settings import Settings
 from flash_pipeline.training.book_recipes import BookRecipe, get_book_recipe
 
@@ -93,7 +91,8 @@ class SnapshotsConfig(dg.Config):
     )
     archive_url: str = Field(
         default=ARCHIVE_URL,
-        description="Host that serves the archive: Bybit's, a mirror, or an embedded exchange.",
+        description="Host that serves the archive: Bybit's, a mirror, or an embedded exchange, "
+        "whose books are stored as simulated ones.",
     )
     strict: bool = Field(
         default=False,
@@ -119,14 +118,17 @@ def order_book_snapshots(
     """Snapshots of the order books: simulated, fetched from the archive, or as collected."""
     settings, recipe = pipeline.settings(), order_book.resolve()
     store = BookStore(settings.order_book)
-    synthetic = not settings.bybit_urls
-    store.require_kind(synthetic=synthetic)
-    if synthetic:
+    if not settings.bybit_urls:
+        store.require_kind(synthetic=True)
         _simulate(store, recipe)
-    else:
+    elif config.archive_days:
         with exchange.tried_again():
             _fetch(context, store, recipe, config)
-    series = read_books(store, recipe)
+    elif store.synthetic():  # which an embedded exchange that is configured may have served
+        with exchange.sources(settings) as sources:
+            store.require_kind(synthetic=sources.bybit.is_synthetic())
+    _require_books(store, recipe)
+    series = read_books(settings, recipe)
     rows: list[dict[str, str | int]] = [
         {
             "symbol": each.symbol,
@@ -142,7 +144,7 @@ def order_book_snapshots(
         metadata={
             "dagster/row_count": sum(len(each) for each in series),
             "books": dg.MetadataValue.table([dg.TableRecord(row) for row in rows]),
-            "synthetic": synthetic,
+            "synthetic": store.synthetic() is not False,
             "cadence_ms": str(recipe.cadence_ms),
             "path": dg.MetadataValue.path(store.folder),
         }
@@ -166,7 +168,7 @@ def order_book_model(
     store = BookStore(settings.order_book)
     session = run_book_session(
         settings,
-        read_books(store, recipe),
+        read_books(settings, recipe),
         recipe,
         synthetic=store.synthetic() is not False,
         tags={"dagster_run_id": context.run.run_id, "dagster_asset": "order_book_model"},
@@ -247,10 +249,9 @@ def order_book_report(
 @dg.asset_check(asset=order_book_snapshots, blocking=True)
 def books_are_sound(pipeline: PipelineResource, order_book: BookResource) -> dg.AssetCheckResult:
     """No book is crossed, every level lies beyond the one before, times ascend."""
-    store = BookStore(pipeline.settings().order_book)
     problems = [
         problem
-        for each in read_books(store, order_book.resolve())
+        for each in read_books(pipeline.settings(), order_book.resolve())
         for problem in book_problems(each)
     ]
     return dg.AssetCheckResult(
@@ -265,11 +266,10 @@ def no_delta_is_missing(
     pipeline: PipelineResource, order_book: BookResource
 ) -> dg.AssetCheckResult:
     """No update was skipped, torn or crossed on the way; windows leave such times out."""
-    store = BookStore(pipeline.settings().order_book)
     kinds = ("missing", "torn", "crossed")
     gaps = [
         gap
-        for each in read_books(store, order_book.resolve())
+        for each in read_books(pipeline.settings(), order_book.resolve())
         for gap in each.gaps
         if gap.kind in kinds
     ]
@@ -285,10 +285,14 @@ CHECKS = (books_are_sound, no_delta_is_missing)
 """Checks of the snapshots."""
 
 
-def read_books(store: BookStore, recipe: BookRecipe) -> list[BookSeries]:
-    """Return all stored snapshots of the recipe's symbols; of simulated ones its hours alone."""
+def read_books(settings: Settings, recipe: BookRecipe) -> list[BookSeries]:
+    """Return all stored snapshots of the recipe's symbols.
+
+    Where they are simulated because no exchange is configured, the recipe's hours alone.
+    """
+    store = BookStore(settings.order_book)
     found = [store.read(symbol, date(2018, 1, 1), date(9999, 1, 1)) for symbol in recipe.symbols]
-    if not store.synthetic():
+    if settings.bybit_urls or not store.synthetic():
         return found
     end = max(int(each.time_T[-1]) for each in found) + recipe.cadence_ms
     return [each.between(end - _span_ms(recipe), end) for each in found]
@@ -316,29 +320,18 @@ def _simulate(store: BookStore, recipe: BookRecipe) -> None:
 def _fetch(
     context: dg.AssetExecutionContext, store: BookStore, recipe: BookRecipe, config: SnapshotsConfig
 ) -> None:
-    """Rebuild the books of some days from the archive; none where what is stored is to do.
-
-    A day that was rebuilt before, as fine and as deep as the recipe asks, is left as it is; not one
-    with gaps where these are to be refused.
-    """
-    levels, source = recipe.model.n_levels, f"archive every {recipe.cadence_ms} ms"
+    """Rebuild the books of the days that the configuration names, unless they are stored."""
+    archived = ArchivedDays(
+        store, recipe.model.n_levels, recipe.cadence_ms, config.archive_url, config.strict
+    )
     days = [_parse_day(text) for text in config.archive_days]
     with archive_transport(config.archive_url) as transport:
         for symbol, day in itertools.product(recipe.symbols, days):
-            known = store.source(symbol, day) == source and store.levels(symbol, day) == levels
-            if known and not (config.strict and store.read_day(symbol, day).gaps):
-                context.log.info(f"order_book_snapshots: {symbol} on {day} is stored already")
-                continue
-            path = fetch_day(transport, symbol, day, store.folder / ARCHIVE_FOLDER)
-            series = read_archive(
-                path, levels=levels, cadence_ms=recipe.cadence_ms, strict=config.strict
-            )
-            start = day_start(day)
-            series = series.between(start, start + DAY_MS)  # a last line may be of midnight
-            if not len(series):
-                found = "; ".join(map(str, series.gaps[:1])) or "no line of that day"
-                raise DataError(f"{path} holds no snapshot of {symbol} on {day}: {found}")
-            store.write(series, synthetic=False, source=source)
+            story = "is rebuilt" if archived.add(transport, symbol, day) else "is stored already"
+            context.log.info(f"order_book_snapshots: {symbol} on {day} {story}")
+
+
+def _require_books(store: BookStore, recipe: BookRecipe) -> None:
     for symbol in recipe.symbols:
         if not store.days(symbol):
             raise NotEnoughHistory(

@@ -1,6 +1,5 @@
 """What a check does when it fails: whether it stops the run, and how red it is."""
 
-import time
 from types import SimpleNamespace
 
 import dagster as dg
@@ -13,7 +12,7 @@ from flash_pipeline.defs.assets.order_book import BookResource
 from flash_pipeline.defs.resources import PipelineResource
 from flash_pipeline.evaluation.audits.result import AuditResult
 from flash_pipeline.evaluation.live import LiveCheck
-from flash_pipeline.market import Interval
+from flash_pipeline.market import Interval, parse_instant
 from flash_pipeline.settings import Settings
 from flash_pipeline.storage.warehouse import open_warehouse
 
@@ -34,9 +33,11 @@ DECISIONS = SimpleNamespace(
 )
 
 
-def hours_ago(count):
-    """Return the start of the candle before the newest closed one by so many."""
-    return Interval.HOUR_1.floor(int(time.time() * 1000)) - (count + 1) * HOUR
+def late_by(hours):
+    """Return finders of a newest candle that is so late, on a clock that stands still."""
+    now = parse_instant("2026-03-10T09:30Z")
+    newest = Interval.HOUR_1.floor(now) - (hours + 1) * HOUR
+    return {FRESHNESS + "_exchange_clock": now, FRESHNESS + "newest_start": newest}
 
 
 def flat(model):
@@ -57,8 +58,8 @@ TABLE = [
     ("funding_keeps_the_contract", False, ERROR, {MARKET + "audit_funding": FOUND}),
     ("funding_keeps_the_contract", False, WARN, {MARKET + "doubt_funding": FOUND}),
     ("features_match_the_candles", True, ERROR, {MARKET + "audit_features": FOUND}),
-    ("features_are_fresh", False, WARN, {FRESHNESS + "newest_start": hours_ago(1)}),
-    ("features_are_fresh", False, ERROR, {FRESHNESS + "newest_start": hours_ago(3)}),
+    ("features_are_fresh", False, WARN, late_by(1)),
+    ("features_are_fresh", False, ERROR, late_by(3)),
     ("newest_window_is_fresh", True, ERROR, {"flash_pipeline.windows.read_windows": OLD_WINDOWS}),
     ("champion_does_not_leak", False, ERROR, {EVALUATION + "audits.audit_version": [LEAK]}),
     ("champion_does_not_leak", False, WARN, {EVALUATION + "audits.audit_version": [DOUBT]}),

@@ -61,6 +61,7 @@ KILLED = "flash_pipeline: run aaa of job refresh failed. the process was killed"
         ([], False, True),
         ([KILLED, KILLED], False, True),
         ([KILLED, "run bbb of job retention failed. the clock is off"], True, False),
+        ([KILLED, "run ccc of job retention failed. one of the daemon's own"], True, True),
     ],
 )
 def test_a_failure_is_reported_once_and_is_that_of_the_server(alerts, reported, only_killed):

@@ -50,7 +50,7 @@ def connect(settings: Settings) -> MlflowClient:
             "server (http://host:port) or a database (sqlite:////folder/mlflow.db)"
         )
     try:
-        if scheme == "sqlite":
+        if urlsplit(uri)[:2] in (("sqlite", ""), ("sqlite+pysqlite", "")):  # no other is a path
             _prepare_sqlite(uri)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)

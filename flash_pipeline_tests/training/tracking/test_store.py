@@ -85,12 +85,14 @@ def test_a_store_that_cannot_be_used_is_named_without_its_password(tmp_path, mon
 
 
 @pytest.mark.parametrize("scheme", ["postgresql+none", "sqlite+none", "mysql+none"])
-def test_an_unknown_driver_is_named_without_the_password(tmp_path, scheme):
+def test_an_unknown_driver_is_named_without_the_password(tmp_path, monkeypatch, scheme):
+    monkeypatch.chdir(tmp_path)
     uri = f"{scheme}://me:secret@127.0.0.1:1/x"
     with pytest.raises(TrackingUnreachable, match=r"MLFLOW_TRACKING_URI='.*\+none:") as caught:
         connect(Settings(home=tmp_path, tracking_uri=uri))
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_reason_of_a_database_is_told_without_its_password(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from torch import Tensor
 from flash_pipeline.errors import TrainingDiverged
 from flash_pipeline.model.portfolio import PortfolioModel
 from flash_pipeline.training.optimizer import moments_of
+from flash_pipeline.training.runtime import random_states, restore_random
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,7 @@ class PortfolioState:
 
     def random_states(self) -> dict[str, Tensor]:
         """Return copies of the states of all random generators."""
-        states = {"random/drawn": self.drawn.get_state(), "random/cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            states["random/cuda"] = torch.cuda.get_rng_state(self.device)
-        return states
+        return {"random/drawn": self.drawn.get_state(), **random_states(self.device)}
 
     def counters(self) -> dict[str, Any]:
         """Return what is no tensor, fit for JSON."""
@@ -132,8 +130,6 @@ class PortfolioState:
         for name, value in self.tensors().items():
             value.copy_(tensors[name])
         self.drawn.set_state(tensors["random/drawn"])
-        torch.set_rng_state(tensors["random/cpu"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
+        restore_random(self.device, tensors)
         self.step, self.attention = counters["step"], counters["attention"]
         self.history = [Look(**each) for each in counters["history"]]

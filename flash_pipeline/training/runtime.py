@@ -1,11 +1,12 @@
 """Process-wide switches of torch, given back when a block ends but where it says otherwise."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 _CGROUP = Path("/sys/fs/cgroup")
 _WIDE = 128  # d_model from which matrix products outlast the meeting of threads
@@ -18,6 +19,21 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         yield
+
+
+def random_states(device: torch.device) -> dict[str, Tensor]:
+    """Return copies of the states of torch's own generators, the device's too where it has one."""
+    states = {"random/cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["random/cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_random(device: torch.device, states: Mapping[str, Tensor]) -> None:
+    """Give torch's own generators the states of `random_states`; other names are left alone."""
+    torch.set_rng_state(states["random/cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["random/cuda"], device)
 
 
 @contextmanager

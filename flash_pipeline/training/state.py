@@ -12,6 +12,7 @@ from torch import Tensor
 from flash_pipeline.model.sequence import SequenceModel
 from flash_pipeline.training.ema import WeightAverage
 from flash_pipeline.training.optimizer import moments_of
+from flash_pipeline.training.runtime import random_states, restore_random
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Epoch:
     train_loss: float
     """Mean over the pass; the head's loss on scaled labels, dropout on."""
     validation_loss: float
-    """After the pass, over all validation windows, dropout off; of the averaged weights where
-    they are kept."""
+    """After the pass, over the validation windows that it is judged by, dropout off; of the
+    averaged weights where they are kept."""
     learning_rate: float
     """Of the pass's last step."""
     gradient_norm: float
@@ -110,10 +111,7 @@ class TrainState:
 
     def random_states(self) -> dict[str, Tensor]:
         """Return copies of the states of all random generators."""
-        states = {"random/order": self.pass_order, "random/cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            states["random/cuda"] = torch.cuda.get_rng_state(self.device)
-        return states
+        return {"random/order": self.pass_order, **random_states(self.device)}
 
     def counters(self) -> dict[str, Any]:
         """Return what is no tensor, fit for JSON."""
@@ -131,8 +129,6 @@ class TrainState:
         for name, value in self.tensors().items():
             value.copy_(tensors[name])
         self.pass_order = tensors["random/order"]
-        torch.set_rng_state(tensors["random/cpu"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
+        restore_random(self.device, tensors)
         self.step = counters["step"]
         self.history = [Epoch(**each) for each in counters["history"]]

@@ -16,11 +16,10 @@ from flash_pipeline.defs import retention as module
 from flash_pipeline.defs.history import databases, old_runs, old_ticks, orphaned_logs
 from flash_pipeline.defs.retention import RetentionConfig, daily_retention
 from flash_pipeline.evaluation.reigns import past_champions
-from flash_pipeline.settings import Settings
 from flash_pipeline.storage.retention import carry_out
+from flash_pipeline_tests.defs.aged_home import YEAR_S, old_report, settings
 
 DAY_MS = 86_400_000
-YEAR_S = 365 * 86_400
 
 
 def soon():
@@ -167,20 +166,6 @@ def test_dagster_s_databases_are_found(instance):
     dg.materialize([newest], instance=instance)
     assert all(path.name in {"index.db", "runs.db", "schedules.db"} for path in databases(instance))
     assert all(path.is_file() for path in databases(instance)[:2])
-
-
-def settings():
-    settings = Settings.from_environment()
-    settings.require_home()
-    return settings
-
-
-def old_report(name="20200101T0000Z"):
-    folder = settings().reports / name
-    folder.mkdir(parents=True)
-    (folder / "report.html").write_bytes(b"x" * 100)
-    os.utime(folder, (time.time() - YEAR_S,) * 2)
-    return folder
 
 
 def run_job(instance, **config):

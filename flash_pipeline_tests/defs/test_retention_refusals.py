@@ -1,6 +1,5 @@
 """What a pruning refuses to touch: a shared instance, and a home of which it cannot be sure."""
 
-import os
 import time
 
 import dagster as dg
@@ -11,10 +10,9 @@ from flash_pipeline.defs import retention as module
 from flash_pipeline.defs.retention import RetentionConfig
 from flash_pipeline.errors import FileDamaged, MachineError
 from flash_pipeline.market import Month
-from flash_pipeline.settings import Settings
+from flash_pipeline_tests.defs.aged_home import YEAR_S, old_report, settings
 
 DAY_MS = 86_400_000
-YEAR_S = 365 * 86_400
 
 
 @pytest.fixture
@@ -27,20 +25,6 @@ def instance(tmp_path):
 @dg.asset
 def newest():
     return dg.MaterializeResult()
-
-
-def settings():
-    settings = Settings.from_environment()
-    settings.require_home()
-    return settings
-
-
-def old_report(name="20200101T0000Z"):
-    folder = settings().reports / name
-    folder.mkdir(parents=True)
-    (folder / "report.html").write_bytes(b"x" * 100)
-    os.utime(folder, (time.time() - YEAR_S,) * 2)
-    return folder
 
 
 def pruned_a_year_later(instance):

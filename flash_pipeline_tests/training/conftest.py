@@ -11,6 +11,7 @@ import torch
 from flash_pipeline.features import FEATURE_NAMES
 from flash_pipeline.market import Interval
 from flash_pipeline.model import ModelConfig
+from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.recipes import DataConfig, Recipe, TrainConfig
 from flash_pipeline.training.targets import volatility_of
 from flash_pipeline.training.trainer import fit_scalers, train
@@ -144,3 +145,16 @@ def training(frame, split, make_recipe):
 @pytest.fixture(scope="session")
 def bundle(training):
     return training.bundle
+
+
+@pytest.fixture
+def no_room_for_weights(monkeypatch):
+    """Let every device but the CPU be without room for the weights of a price model."""
+    build_all = ModelBundle.build_all
+
+    def full(self, device=None):
+        if device is not None and device.type != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory.\nMore.")
+        return build_all(self, device)
+
+    monkeypatch.setattr(ModelBundle, "build_all", full)

@@ -9,7 +9,6 @@ import torch
 from flash_pipeline.errors import InvalidConfig, OutOfMemory
 from flash_pipeline.training import fallback, trainer
 from flash_pipeline.training.baselines import dlinear
-from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.fallback import anywhere, predict_anyway
 from flash_pipeline.training.memory import pass_explained
 from flash_pipeline.training.predictor import Predictor
@@ -63,15 +62,8 @@ def test_a_model_in_another_program_asks_for_no_other_setting(bundle, predict, m
     assert len(predict_anyway(bundle, predict, device=CPU).value_NS) == 5
 
 
-def test_weights_that_do_not_fit_the_gpu_lead_to_the_cpu_too(bundle, predict, monkeypatch):
-    build_all = ModelBundle.build_all
-
-    def full(self, device=None):
-        if device == FULL_GPU:
-            raise torch.OutOfMemoryError("CUDA out of memory.\nMore.")
-        return build_all(self, device)
-
-    monkeypatch.setattr(ModelBundle, "build_all", full)
+@pytest.mark.usefixtures("no_room_for_weights")
+def test_weights_that_do_not_fit_the_gpu_lead_to_the_cpu_too(bundle, predict):
     told = predict_anyway(bundle, predict, on_gpu_trouble="cpu", device=FULL_GPU)
     assert np.isfinite(told.value_NS).all()
     with pytest.raises(OutOfMemory, match="do not fit the GPU"):

@@ -16,7 +16,6 @@ from flash_pipeline.features import WARMUP_BARS, compute_features
 from flash_pipeline.market import Interval
 from flash_pipeline.settings import Settings
 from flash_pipeline.training import fallback
-from flash_pipeline.training.bundle import ModelBundle
 from flash_pipeline.training.memory import pass_explained
 from flash_pipeline.training.predictor import Predictor
 from flash_pipeline.training.tracking import Registry
@@ -203,18 +202,11 @@ def test_a_pass_that_does_not_fit_the_gpu_fails_where_that_is_the_setting(bundle
     assert asked == [FULL_GPU]
 
 
+@pytest.mark.usefixtures("no_room_for_weights")
 @pytest.mark.parametrize(("choice", "fits"), [("cpu", True), ("fail", False)])
 def test_weights_that_do_not_fit_the_gpu_are_told_of_as_the_model_is_loaded(
     bundle, windows, asked, monkeypatch, choice, fits
 ):
-    build_all = ModelBundle.build_all
-
-    def full(self, device=None):
-        if device == FULL_GPU:
-            raise torch.OutOfMemoryError("CUDA out of memory.\nMore.")
-        return build_all(self, device)
-
-    monkeypatch.setattr(ModelBundle, "build_all", full)
     monkeypatch.setenv("FLASH_PIPELINE_ON_GPU_TROUBLE", choice)
     if fits:
         assert Forecaster(bundle).predict(windows)["prediction"].notna().all()

@@ -27,6 +27,8 @@ WorkName = Literal["train step", "prediction"]
 
 BOOK, MARKET = "order book", "portfolio"
 WIDE, ISSUE = "1 head x 128", "8 heads x 16"
+SHIPPED = "2 heads x 64, causal"
+"""As the recipes `full` of both have it."""
 
 _SPARE = 4  # moments beyond a window, so that steps have several to cut
 
@@ -75,6 +77,7 @@ def _cases(bench: Bench) -> list[_Case]:
                 _Case(model, work, WIDE, wide, **aim),
                 _Case(model, work, "2 heads x 64", _heads(own, 2), **aim),
                 _Case(model, work, f"{WIDE}, causal", dataclasses.replace(wide, **causal), **aim),
+                _Case(model, work, SHIPPED, dataclasses.replace(_heads(own, 2), **causal), **aim),
                 _Case(model, work, f"{WIDE}, axial", dataclasses.replace(wide, layout="axial")),
                 _Case(model, work, f"{ISSUE}, eager", narrow, captured=False),
             ]

@@ -76,7 +76,7 @@ class BookBatch(NamedTuple):
     valid_BTLS: Tensor | None
     """bool: the level exists; None where all do, so that attention takes its fastest path."""
     label_BH: Tensor
-    """int64: 0 down, 1 flat, 2 up, -1 unknown."""
+    """int64: 0 down, 1 flat, 2 up, -1 unknown; of the last snapshot, or [B, T, H] of every one."""
 
 
 class BookWindows:
@@ -120,9 +120,10 @@ class BookWindows:
             raise NotEnoughHistory(_too_short(series, config))
         time_T = np.concatenate([each.time_T for each in series])
         moves = [forward_moves(each, config.horizons, config.cadence_ms) for each in series]
+        move_TH = np.concatenate(moves)
         self.time_N: npt.NDArray[np.int64] = time_T[self.end_N]
         """When each window ends, ms since the epoch: what a prediction is made at, [N]."""
-        self.move_NH: npt.NDArray[np.float64] = np.concatenate(moves)[self.end_N]
+        self.move_NH: npt.NDArray[np.float64] = move_TH[self.end_N]
         """Move of the mid price over each horizon, basis points; NaN unknown, [N, H]."""
         self.label_NH = classify(self.move_NH, config.threshold_bp)
         """Classes of the moves, [N, H]."""
@@ -138,8 +139,9 @@ class BookWindows:
         self._book = torch.from_numpy(np.concatenate(features)).to(device)
         valid = np.concatenate([level_valid(each) for each in series])
         self._valid = None if valid.all() else torch.from_numpy(valid).to(device)
-        self._label = torch.from_numpy(self.label_NH).to(device)
-        self._start = torch.from_numpy(self.end_N - config.history_length + 1).to(device)
+        self._label = torch.from_numpy(classify(move_TH, config.threshold_bp)).to(device)
+        self._end = torch.from_numpy(self.end_N).to(device)
+        self._start = self._end - config.history_length + 1
 
     def __len__(self) -> int:
         return len(self.end_N)
@@ -159,24 +161,29 @@ class BookWindows:
         end_N = torch.from_numpy(self.end_N[position_N]).to(self.device)
         return self._book[end_N], None if self._valid is None else self._valid[end_N]
 
-    def batch(self, index_B: Tensor) -> BookBatch:
+    def batch(self, index_B: Tensor, *, dense: bool = False) -> BookBatch:
         """Return the windows at some positions, oldest first in `time_N`.
+
+        Look-ahead: the label of an earlier snapshot of a window ends before that of its last one,
+        so that the purge by the last one's (`split_at`) holds for all of them.
 
         Parameters
         ----------
         index_B : torch.Tensor
             int64, on the device of the snapshots.
+        dense : bool
+            Whether every snapshot's label is given, in place of the last one's.
         """
         start_B = self._start[index_B]
         return BookBatch(
-            self._windows(self._book).index_select(0, start_B),
-            None if self._valid is None else self._windows(self._valid).index_select(0, start_B),
-            self.labels(index_B),
+            self._cut(self._book, start_B),
+            None if self._valid is None else self._cut(self._valid, start_B),
+            self._cut(self._label, start_B) if dense else self.labels(index_B),
         )
 
     def labels(self, index_B: Tensor) -> Tensor:
         """Return label_BH of the windows at some positions, as `batch` does, and cut none."""
-        return self._label[index_B]
+        return self._label[self._end[index_B]]
 
     def window(self, position: int) -> Tensor:
         """Return the features of one window, [T, L, S, F]: a view, no copy."""
@@ -233,6 +240,9 @@ class BookWindows:
             f"{self.config.history_length} snapshots from {iso_utc(int(self.time_N[0]))} "
             f"to {iso_utc(int(self.time_N[-1]))}"
         )
+
+    def _cut(self, x: Tensor, start_B: Tensor) -> Tensor:
+        return self._windows(x).index_select(0, start_B)
 
     def _windows(self, x: Tensor) -> Tensor:
         """Return all windows of consecutive rows as one view, those across runs included."""

@@ -139,7 +139,7 @@ def full_portfolio() -> PortfolioRecipe:
         universe=UniverseConfig(n_assets=100),
         model=_model(2048, d_model=128, n_heads=2, n_layers=4, d_ff=512, asset_cap=0.1),
         train=PortfolioTraining(
-            steps=600, batch_size=2, validate_every=100, learning_rate=5e-4, least_hours=720
+            steps=300, batch_size=2, validate_every=30, learning_rate=5e-4, least_hours=720
         ),
     )
 

@@ -46,6 +46,13 @@ class BatchSource(Protocol):
         """Yield the batch of each index; targets of every bar where dense."""
 
 
+class Cut(Protocol):
+    """Whoever cuts windows itself."""
+
+    def __call__(self, index_N: Tensor, /, *, dense: bool = False) -> Batch:
+        """Return inputs, mask and targets."""
+
+
 class GridBatches:
     """Cuts windows out of a series of moments, such as snapshots of a book or hours of a market.
 
@@ -148,20 +155,21 @@ class GridBatches:
 
 
 class CutBatches:
-    """Batches of whoever cuts windows itself, one target each, such as those of an order book.
+    """Batches of whoever cuts windows itself, such as those of an order book.
 
     Parameters
     ----------
     cut : callable
-        From positions of windows [N] to their inputs, mask (None where nothing is absent in any
-        window) and targets: floats, NaN where unknown, or integers, below 0 where unknown.
+        From positions of windows [N], and the keyword `dense`, to their inputs, mask (None where
+        nothing is absent in any window) and targets, of the last moment, or of every one where
+        dense: floats, NaN where unknown, or integers, below 0 where unknown.
     device : torch.device
         Where it cuts them, and from what.
     lookback : int
         Moments of a window.
     targets : callable
-        From positions of windows to their targets alone: those of all windows are asked for at
-        once, whose inputs may be many times the memory.
+        From positions of windows to the targets of their last moments alone: those of all windows
+        are asked for at once, whose inputs may be many times the memory.
     has_gaps : bool
         Whether a mask comes with them.
     """
@@ -170,7 +178,7 @@ class CutBatches:
 
     def __init__(
         self,
-        cut: Callable[[Tensor], Batch],
+        cut: Cut,
         device: torch.device,
         lookback: int,
         *,
@@ -186,16 +194,8 @@ class CutBatches:
         return _as_floats(self._targets(index_N))
 
     def batch(self, index_N: Tensor, *, dense: bool = False) -> Batch:
-        """Return the windows at positions.
-
-        Raises
-        ------
-        InvalidInput
-            If targets of every moment are asked for.
-        """
-        if dense:
-            raise InvalidInput("windows have one target each: expected supervision 'last'")
-        x, valid, targets = self._cut(index_N)
+        """Return the windows at positions."""
+        x, valid, targets = self._cut(index_N, dense=dense)
         return x, valid, _as_floats(targets)
 
     def batches(self, parts: Iterable[Tensor], *, dense: bool = False) -> Iterator[Batch]:

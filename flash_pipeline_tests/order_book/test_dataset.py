@@ -69,6 +69,38 @@ def test_labels_say_where_the_mid_price_goes_and_minus_1_where_nobody_knows():
     assert cut.batch(torch.arange(5)).label_BH.dtype == torch.int64
 
 
+def test_dense_labels_are_those_of_every_snapshot():
+    cut = windows(made_series(40), made_series(30, symbol="ETHUSDT", start=START + 500))
+    index = torch.arange(len(cut))
+    dense = cut.batch(index, dense=True).label_BH
+    assert dense.shape == (len(cut), 8, 2)
+    assert torch.equal(dense[:, -1], cut.batch(index).label_BH)
+    by_end = {int(end): label for end, label in zip(cut.end_N, dense[:, -1], strict=True)}
+    for end, label_T in zip(cut.end_N.tolist(), dense, strict=True):
+        for back in range(8):
+            if end - back in by_end:
+                assert torch.equal(label_T[-1 - back], by_end[end - back])
+
+
+def test_no_dense_label_of_training_knows_of_what_comes_after_it():
+    series = made_series(200)
+    split = windows(series).split(SplitConfig(train=0.6, validation=0.2))
+    train = torch.from_numpy(split.train_N)
+    bound = int(windows(series).time_N[split.validation_N[0]])
+    scales = fit_scales([series], bound)
+    kept = series.between(0, bound + 1)
+    price, size = series.price_TLS(), series.book_TLS2[..., 1].astype(float)
+    later = series.time_T > bound
+    price[later] += 25.0
+    other = series_of_prices("BTCUSDT", series.time_T, series.update_T, price, size, tick_size=0.5)
+    expected = BookWindows([series], scales, CONFIG).batch(train, dense=True)
+    assert (expected.label_BH >= 0).all()
+    for each in (kept, other):
+        found = BookWindows([each], scales, CONFIG).batch(train, dense=True)
+        assert torch.equal(found.label_BH, expected.label_BH)
+        assert torch.equal(found.book_BTLSF, expected.book_BTLSF)
+
+
 def test_no_window_and_no_label_crosses_a_gap_or_another_symbol():
     early, late = made_series(20), made_series(20, start=START + 25_000)
     other = made_series(20, symbol="ETHUSDT", start=START + 500)

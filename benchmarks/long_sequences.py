@@ -2,7 +2,8 @@
 
 Materializes the group `order_book` or `portfolio`, by default in the demo recipe, in a fresh home
 beside the embedded exchange, and prints the seconds of the whole run and of each of its assets,
-the tokens of a window, the attention of each training, the GPU and its peak memory.
+the tokens of a window, the attention of each training, the GPU, its peak memory, and what the
+report found.
 
 With `--home` it can be killed and called again: assets that were done are not made again, and a
 training goes on from its checkpoint. An asset's seconds are then those of its last process, and
@@ -15,6 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,12 @@ GROUPS = {
 
 PROGRESS = "long_sequences.json"
 """File below the home: what was done before a kill. Gone once all is done."""
+
+FOUND = {
+    "order_book": ("verdict", "scores", "scores_over_state"),
+    "portfolio": ("verdict", "metrics", "sharpe_less_equal_weight", "sharpe_joint_less_axial"),
+}
+"""What is kept of a report's `metrics.json`."""
 
 Figures = dict[str, Any]
 
@@ -58,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         whole = _materialize(asked, home, Path(folder))
         whole |= {"seconds": round(time.monotonic() - began, 1), **_hardware()}
         if whole["success"]:
-            whole |= _trainings(options.group)
+            whole |= {**_trainings(options.group), "report": _report(options.group)}
     print(json.dumps(whole, indent=2))
     if options.json is not None:
         options.json.write_text(json.dumps(whole, indent=2) + "\n")
@@ -173,11 +181,26 @@ def _trainings(group: str) -> Figures:
     return {"tokens": tokens, "trainings": trainings}
 
 
+def _report(group: str) -> Figures:
+    """Return what the newest report says, without what is as long as its history."""
+    from flash_pipeline.settings import Settings
+
+    settings = Settings.from_environment()
+    folder = settings.portfolio_report
+    if group == "order_book":
+        folder = max(settings.reports.glob("order-book-*"), key=lambda path: path.stat().st_mtime)
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return {name: metrics[name] for name in FOUND[group]}
+
+
 def _hardware() -> Figures:
     import torch
 
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"gpu": gpu, "torch": torch.__version__}
+    from benchmarks.gpu.hardware import hardware_name, versions
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    today = datetime.now(UTC).date().isoformat()
+    return {"date": today, "hardware": hardware_name(device), "versions": versions()}
 
 
 def _reset_peak() -> None:

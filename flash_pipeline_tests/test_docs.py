@@ -155,7 +155,7 @@ def test_the_figures_of_long_sequences_are_those_of_their_table():
         figures = {}
         for line in table.splitlines():
             cells = [cell.strip() for cell in line.strip("|").split("|")]
-            if cells[0] == name and cells[2:4] == ["1 head x 128", tokens]:
+            if cells[0] == name and cells[2:4] == ["2 heads x 64, causal", tokens]:
                 figures[cells[1]] = (cells[6], float(cells[7]))
         assert figures["train step"][0] == step
         assert figures["prediction"][0] == call

@@ -71,8 +71,10 @@ def known_funding(table: pa.Table | None, prices: Prices) -> KnownFunding:
     if due:
         first = min(row["funding_time"] for row in due)
         since = iso_utc(max(first, int(prices.start_time_T[0])))
+        symbols = len({row["symbol"] for row in due})
         told.append(
-            f"from {since} on at each symbol's last settled rate, as no later one is stored"
+            f"{len(due):,} settlements of {symbols} symbols from {since} on at each symbol's last "
+            "settled rate, as no later one is stored"
         )
     return KnownFunding(np.nan_to_num(rate_TS), "; ".join([*told, *_unknown(rate_TS, prices)]))
 
@@ -165,12 +167,19 @@ def _settlements(
 
 
 def _due(settled: tuple[int, IntArray, FloatArray], prices: Prices) -> list[dict[str, Any]]:
-    """Return what is due after a symbol's last settlement, by its last interval and rate."""
+    """Return what is due after a symbol's last settlement, by its last interval and rate.
+
+    Up to its last price: of a delisted symbol nothing is due any more.
+    """
     column, time_K, rate_K = settled
+    priced = np.flatnonzero(is_price(prices.close_TS[:, column]))
+    if len(priced) == 0:
+        return []
     step = LONGEST_INTERVAL_MS
     if len(time_K) > 1:  # recorded times jitter, intervals are whole hours
         step = min(max(round((time_K[-1] - time_K[-2]) / HOUR_MS), 1) * HOUR_MS, step)
-    times = range(int(time_K[-1]) + step, int(prices.start_time_T[-1]) + TOLERANCE_MS + 1, step)
+    last = int(prices.start_time_T[priced[-1]])
+    times = range(int(time_K[-1]) + step, last + TOLERANCE_MS + 1, step)
     first = int(prices.start_time_T[0])
     return [
         {"symbol": prices.symbols[column], "funding_time": time, "rate": float(rate_K[-1])}

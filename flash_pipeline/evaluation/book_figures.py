@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BID, ASK = "#2b6a3f", "#b3352f"
+_MANY_LAGS = 100
+"""From so many on, an even scale would press the nearest lags, which weigh most, into a line."""
+_LAG_TICKS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 _COLOURS = ("#1f4e79", "#b3352f", "#2b6a3f", "#8a6d3b", "#6b4c9a")
 
 
@@ -37,7 +40,7 @@ def gain_picture(rows: Sequence[Score]) -> bytes:
     axes.set_xticks(range(len(horizons)), [f"{h} ahead" if h else "all" for h in horizons])
     axes.set(ylabel="log loss less, nats", title="Better than logistic imbalance, 95 % intervals")
     axes.grid(alpha=0.3, axis="y")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=len(models))
     return _png(figure)
 
 
@@ -89,14 +92,21 @@ def interaction_picture(attention: BookAttention) -> bytes:
 
 
 def lags_picture(attention: BookAttention, cadence_ms: int) -> bytes:
-    """Draw how far back each layer looks."""
+    """Draw how far back each layer looks; the nearest lags take the most room."""
     figure = _figure(8, 4)
     axes = figure.add_subplot()
-    lag_T = np.arange(attention.by_lag_LT.shape[1]) * cadence_ms / 1000
+    lags = attention.by_lag_LT.shape[1]
+    lag_T = np.arange(lags) * cadence_ms / 1000
     for layer, share_T in enumerate(attention.by_lag_LT):
         axes.plot(lag_T, share_T, marker=".", label=f"layer {layer + 1}", color=_colour(layer))
-    even = 1 / attention.by_lag_LT.shape[1]
-    axes.axhline(even, color="0.4", linewidth=1, linestyle="--", label="even")
+    axes.axhline(1 / lags, color="0.4", linewidth=1, linestyle="--", label="even")
+    if lags > _MANY_LAGS:
+        ticks = [tick for tick in _LAG_TICKS if tick < lags]
+        axes.set_xscale("symlog", linthresh=10 * cadence_ms / 1000, linscale=1.5)
+        axes.set_xlim(left=-0.5 * cadence_ms / 1000)
+        axes.set_xticks([tick * cadence_ms / 1000 for tick in ticks])
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
     axes.set(xlabel="seconds back", ylabel="share", title="How far back it looks")
     axes.grid(alpha=0.3)
     axes.legend()

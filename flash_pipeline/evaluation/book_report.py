@@ -178,7 +178,7 @@ def score_table(report: BookReport) -> list[dict[str, str]]:
             else _gained(over_state.get((row.model, row.horizon))),
             "on direction alone, than imbalance": ""
             if row.model == REFERENCE
-            else f"{row.direction_gain:+.4f} [{row.direction_low:+.4f}, {row.direction_high:+.4f}]",
+            else f"{row.direction_gain:+.3f} [{row.direction_low:+.3f}, {row.direction_high:+.3f}]",
         }
         for row in report.scores
     ]
@@ -187,7 +187,7 @@ def score_table(report: BookReport) -> list[dict[str, str]]:
 def _gained(row: Score | None) -> str:
     if row is None:
         return ""
-    return f"{row.gain:+.4f} [{row.gain_low:+.4f}, {row.gain_high:+.4f}]"
+    return f"{row.gain:+.3f} [{row.gain_low:+.3f}, {row.gain_high:+.3f}]"
 
 
 def _edge(held: HeldOut, results: BookResults) -> tuple[float, float] | None:
@@ -223,6 +223,12 @@ def _page(results: BookResults, report: BookReport) -> str:
         facts=_told(facts, results),
         page_style=components([])["page_style"],
     )
+
+
+_TAUGHT = {
+    "dense": "a label for every snapshot of a window",
+    "last": "a label for the last snapshot of a window",
+}
 
 
 def _told(facts: Mapping[str, Any], results: BookResults) -> list[tuple[str, str]]:
@@ -265,7 +271,7 @@ def _told(facts: Mapping[str, Any], results: BookResults) -> list[tuple[str, str
             (
                 f"Training, {name}",
                 f"{each['parameters']:,} parameters, {each['layers']} layers, {each['seconds']} s, "
-                f"{each['attention']}, {each['form']}",
+                f"{_TAUGHT[each.get('supervision', 'last')]}, {each['attention']}, {each['form']}",
             )
             for name, each in facts["trainings"].items()
         ),

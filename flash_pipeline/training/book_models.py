@@ -107,6 +107,7 @@ class BookTraining:
             "form": self.fitted.form,
             "parameters": self.model.n_parameters,
             "layers": self.model.config.n_layers,
+            "supervision": self.model.config.supervision,
             "seed": self.seed,
             "seconds": round(self.seconds, 1),
             "judged": self.judged,

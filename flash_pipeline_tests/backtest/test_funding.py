@@ -128,7 +128,8 @@ def test_past_the_last_settlement_the_last_rate_stands_in_at_the_last_interval(b
     known = known_funding(settled((0, 0.1), (4, 0.2)), bars(14))
     assert np.flatnonzero(known.rate_TS[:, 0]).tolist() == [0, 4, 8, 12]
     assert known.rate_TS[[8, 12], 0].tolist() == [0.2, 0.2]
-    assert "from 2024-01-01T08:00Z on at each symbol's last settled rate" in known.told
+    told = "2 settlements of 1 symbols from 2024-01-01T08:00Z on at each symbol's last settled rate"
+    assert told in known.told
 
 
 def test_newest_bars_before_the_next_settlement_need_no_stand_in(bars):
@@ -144,6 +145,17 @@ def test_bars_before_the_first_settlement_are_free_and_told(bars):
     known = known_funding(settled((16, 0.1), (24, 0.1)), bars(30))
     assert not known.rate_TS[:16].any()
     assert "not charged to BTCUSDT at 16 bars from 2024-01-01T00:00Z" in known.told
+
+
+def test_of_a_delisted_symbol_nothing_is_due_any_more(bars):
+    prices = bars(30, 2)
+    close_TS, open_TS = prices.close_TS.copy(), prices.open_TS.copy()
+    close_TS[9:, 1] = open_TS[9:, 1] = np.nan
+    delisted = Prices(prices.start_time_T, open_TS, close_TS, prices.symbols)
+    table = both([(0, 0.1), (8, 0.1), (16, 0.1), (24, 0.1)], [(0, 0.3), (8, 0.4)])
+    known = known_funding(table, delisted)
+    assert known.told == "charged at settlement"
+    assert np.flatnonzero(known.rate_TS[:, 1]).tolist() == [0, 8]
 
 
 def test_a_hole_between_settlements_is_free_and_told(bars):

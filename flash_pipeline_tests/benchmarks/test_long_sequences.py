@@ -65,6 +65,8 @@ def test_a_killed_run_goes_on_and_says_so(called, monkeypatch, tmp_path):
     assert found["tokens"] == 3 * 2 * 4
     assert found["trainings"]["joint"]["resumed"] == "after epoch 2, step 0"
     assert found["trainings"]["axial"]["resumed"] is None
+    assert {row["model"] for row in found["report"]["scores"]} >= {"joint", "axial", "state"}
+    assert "torch" in found["versions"]
     assert not (tmp_path / "home" / long_sequences.PROGRESS).exists()
 
 

@@ -8,6 +8,7 @@ from flash_pipeline.training.book_recipes import (
     BOOK_RECIPES,
     CODE,
     INPUTS,
+    VARIANTS,
     demo_book_recipe,
     full_book_recipe,
     get_book_recipe,
@@ -25,6 +26,13 @@ def test_full_is_the_chapter_s_size():
     recipe = full_book_recipe()
     assert recipe.model.n_cells * recipe.model.history_length == 100_000
     assert not recipe.train.activation_checkpointing  # one window takes 2 GiB as it is
+
+
+@pytest.mark.parametrize("name", BOOK_RECIPES)
+@pytest.mark.parametrize("layout", VARIANTS)
+def test_every_snapshot_of_a_window_teaches_and_none_sees_what_comes_later(name, layout):
+    config = BOOK_RECIPES[name]().variant(layout)
+    assert (config.span, config.supervision) == ("causal", "dense")
 
 
 def test_both_grids_have_a_recipe_of_one_size_beside_each_of_the_price_model():

@@ -126,7 +126,9 @@ def run_book_session(
     checkpoint.remove_others()
     device = device or default_device()
     with fitting_threads(recipe.model.d_model), kept(checkpoint):
-        return _run(settings, series, recipe, fingerprint, device, tags, synthetic, checkpoint)
+        return _run(
+            settings, series, recipe, fingerprint, device, tags, synthetic, checkpoint, known
+        )
 
 
 def _run(
@@ -138,6 +140,7 @@ def _run(
     tags: Mapping[str, str],
     synthetic: bool,
     checkpoint: Checkpoint,
+    known: RegisteredSequence | None,
 ) -> BookSession:
     book = prepare_for(recipe, series, device)
     champion = _champion_forecasts(settings, series, book)
@@ -167,6 +170,7 @@ def _run(
             "resumed": joint.resumed or "no",
         },
         example=example.book_BTLSF.cpu().numpy(),
+        known=known,
     )
     facts = {
         **details,

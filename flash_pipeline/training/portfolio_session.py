@@ -277,6 +277,7 @@ def run_portfolio(
             figures={"loss.png": loss_curves(session.decisions.facts["fits"])},
             tags={**tags, "fingerprint": fingerprint, "snapshot": panel.snapshot},
             example=session.example,
+            known=known,
         )
         old = session.decisions
         facts = {**old.facts, "version": made.version}

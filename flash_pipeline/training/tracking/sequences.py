@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from mlflow.entities import Metric
 
+from flash_pipeline.errors import BundleMismatch
 from flash_pipeline.settings import Settings
 from flash_pipeline.training.grid_bundle import GridBundle
 from flash_pipeline.training.sources import code_hash
@@ -73,11 +74,13 @@ def register_sequence_model(
     figures: Mapping[str, bytes],
     tags: Mapping[str, str],
     example: npt.NDArray[np.float32],
+    known: RegisteredSequence | None = None,
 ) -> RegisteredSequence:
     """Log a model with its figures to a run of its own, register it, and make it the challenger.
 
     The version appears with its tags after all that it needs is stored, and the alias moves last:
-    a process that is killed before leaves a run, and the alias where it was.
+    a process that is killed before leaves a run, and the alias where it was. One that is killed
+    after leaves a version whose session is not stored: the next registers none beside it.
 
     Parameters
     ----------
@@ -93,6 +96,9 @@ def register_sequence_model(
         Of the run and the version; `fingerprint` is what `find_sequence` looks for.
     example : array [n, moments, *cells, inputs]
         Windows that the signature is taken from; the first's last moment is predicted once.
+    known : RegisteredSequence or None
+        A version of the same training that has no session. Where its weights are those of the
+        bundle it is taken in place of a new one.
 
     Raises
     ------
@@ -102,6 +108,12 @@ def register_sequence_model(
     registry = Registry(settings, name)
     client = registry.client
     experiment = experiment_id(client, settings, name)
+    card = model_card(name, bundle, metrics)
+    if known is not None and _holds(registry, known, bundle):
+        with ended(client, known.run_id):
+            registry.point(CHALLENGER, known.version)
+            client.update_model_version(name, known.version, card)
+        return known
     close_killed(client, settings, experiment)
     all_tags = {
         "kind": bundle.kind,
@@ -132,9 +144,18 @@ def register_sequence_model(
             signature=grid_signature(bundle, example),
         )
         made = registry.register(uri, run_id, all_tags, CHALLENGER)
-        card = model_card(name, bundle, metrics)
         client.update_model_version(name, made.version, card)
         return _sequence(registry, made)
+
+
+def _holds(registry: Registry, known: RegisteredSequence, bundle: GridBundle) -> bool:
+    """Say whether a version stores exactly these weights."""
+    try:
+        stored = GridBundle.load(registry.version(known.version).artifact(GRID_ARTIFACT))
+    except BundleMismatch:
+        return False
+    mine, theirs = bundle.weights, stored.weights
+    return mine.keys() == theirs.keys() and all(mine[key].equal(theirs[key]) for key in mine)
 
 
 def find_sequence(settings: Settings, name: str, fingerprint: str) -> RegisteredSequence | None:

@@ -11,8 +11,10 @@ from flash_pipeline.errors import TrainingDiverged
 from flash_pipeline.training import book_models, book_session, loop
 from flash_pipeline.training.book_models import JUDGED, thinned
 from flash_pipeline.training.book_recipes import demo_book_recipe
+from flash_pipeline.training.book_results import BookResults
 from flash_pipeline.training.book_session import run_book_session
 from flash_pipeline.training.checkpoint import Checkpoint
+from flash_pipeline.training.grid_bundle import GridBundle
 from flash_pipeline_tests.order_book.conftest import made_series
 
 CPU = torch.device("cpu")
@@ -33,10 +35,10 @@ def recipe(**train):
 def session(registry):
     """Return a function that runs the session in the registry's home."""
 
-    def session(series=SERIES, **train):
+    def session(series=SERIES, *, force=True, **train):
         made = recipe(**train)
         return run_book_session(
-            registry.settings, [series], made, synthetic=True, tags={}, force=True, device=CPU
+            registry.settings, [series], made, synthetic=True, tags={}, force=force, device=CPU
         )
 
     return session
@@ -113,6 +115,46 @@ def test_what_was_not_registered_is_not_trained_again(session, monkeypatch, fold
             session()
     assert len(list(folder.iterdir())) == 3
     assert set(resumed(session()).values()) == {"after epoch 2, step 0"}
+
+
+def versions(registry):
+    return registry.client.search_model_versions("name = 'flash-order-book'")
+
+
+def test_a_session_killed_before_it_was_stored_has_one_version(
+    session, monkeypatch, folder, registry
+):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BookResults, "save", die)
+        with pytest.raises(KeyboardInterrupt):
+            session(force=False)
+    (left,) = versions(registry)
+    assert len(list(folder.iterdir())) == 3
+    result = session(force=False)
+    assert result.model.version == result.results.facts["version"] == str(left.version)
+    assert [each.version for each in versions(registry)] == [left.version]
+    assert "trained before" in session(force=False).story
+    assert list(folder.iterdir()) == []
+
+
+def test_a_version_of_other_weights_is_not_taken_for_a_session(session, monkeypatch, registry):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BookResults, "save", die)
+        with pytest.raises(KeyboardInterrupt):
+            session(force=False)
+    other = {"x": torch.zeros(1)}
+    stored = GridBundle.load
+    monkeypatch.setattr(
+        GridBundle, "load", lambda path: dataclasses.replace(stored(path), weights=other)
+    )
+    assert session(force=False).model.version == "2"
+    assert len(versions(registry)) == 2
 
 
 def test_a_session_that_diverged_leaves_no_checkpoint(session, monkeypatch, folder):

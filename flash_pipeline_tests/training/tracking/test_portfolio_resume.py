@@ -14,7 +14,7 @@ from flash_pipeline.portfolio import walk_forward
 from flash_pipeline.training import portfolio_fit
 from flash_pipeline.training.checkpoint import Checkpoint
 from flash_pipeline.training.portfolio_fit import MarketTensors, fit_portfolio
-from flash_pipeline.training.portfolio_session import run_portfolio, train_portfolio
+from flash_pipeline.training.portfolio_session import Decisions, run_portfolio, train_portfolio
 from flash_pipeline_tests.portfolio.conftest import panel_of
 from flash_pipeline_tests.training.test_portfolio_fit import HORIZON, recipe
 
@@ -157,6 +157,22 @@ def test_what_is_registered_needs_no_checkpoint(registry, panel, killed_at):
     assert story == "trained 4 models"
     assert decisions.facts["fits"][0]["resumed"] == "after step 5"
     assert list(folder.iterdir()) == []
+
+
+def test_a_walk_killed_before_it_was_stored_has_one_version(registry, panel, monkeypatch):
+    def run():
+        return run_portfolio(registry.settings, panel, recipe(**STEPS), tags={})[0]
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Decisions, "save", die)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    decisions = run()
+    assert decisions.facts["version"] == "1"
+    assert len(registry.client.search_model_versions("name = 'flash-portfolio'")) == 1
 
 
 def test_a_walk_that_diverged_leaves_no_checkpoint(registry, panel):

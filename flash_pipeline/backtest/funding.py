@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flash_pipeline.backtest.prices import FloatArray, IntArray, Prices, is_price
+from flash_pipeline.backtest.prices import BoolArray, FloatArray, IntArray, Prices, is_price
 from flash_pipeline.errors import InvalidInput
 from flash_pipeline.market import iso_utc
 
@@ -35,7 +35,9 @@ class KnownFunding:
     """In words: what is charged, what is not, and where an older rate stands in."""
 
 
-def known_funding(table: pa.Table | None, prices: Prices) -> KnownFunding:
+def known_funding(
+    table: pa.Table | None, prices: Prices, ended_S: IntArray | None = None
+) -> KnownFunding:
     """Lay funding on bars with what is known, and say what is not.
 
     Settlements are stored every few hours, so that the newest bars may lie past the last one. What
@@ -47,6 +49,9 @@ def known_funding(table: pa.Table | None, prices: Prices) -> KnownFunding:
     ----------
     table : pa.Table or None
         As for `funding_on_bars`; None charges none, on purpose.
+    ended_S : array [S] or None
+        Open of the last bar of each symbol, ms since the epoch: of one that was delisted nothing is
+        due after it. None: all symbols trade to the end.
 
     Raises
     ------
@@ -62,21 +67,29 @@ def known_funding(table: pa.Table | None, prices: Prices) -> KnownFunding:
     own = own.filter(pc.is_in(own["symbol"], pa.array(prices.symbols)))
     if own.num_rows == 0:
         return nothing
+    if ended_S is None:
+        ended_S = np.full(len(prices.symbols), prices.start_time_T[-1])
     due = [
-        row for settled in _settlements(own, prices, TOLERANCE_MS) for row in _due(settled, prices)
+        row
+        for settled in _settlements(own, prices, TOLERANCE_MS)
+        for row in _due(settled, prices, int(ended_S[settled[0]]))
     ]
     own = pa.concat_tables([own, pa.Table.from_pylist(due, schema=own.schema)])
     rate_TS = funding_on_bars(own, prices)
     told = ["charged at settlement"]
-    if due:
-        first = min(row["funding_time"] for row in due)
-        since = iso_utc(max(first, int(prices.start_time_T[0])))
-        symbols = len({row["symbol"] for row in due})
+    first = int(prices.start_time_T[0]) - TOLERANCE_MS
+    guessed = [row for row in due if row["funding_time"] > first]
+    if guessed:
+        since = iso_utc(min(row["funding_time"] for row in guessed))
+        symbols = len({row["symbol"] for row in guessed})
         told.append(
-            f"{len(due):,} settlements of {symbols} symbols from {since} on at each symbol's last "
-            "settled rate, as no later one is stored"
+            f"{_count(len(guessed), 'settlement')} of {_count(symbols, 'symbol')} from {since} on "
+            "at the symbol's last settled rate, as no later one is stored"
         )
-    return KnownFunding(np.nan_to_num(rate_TS), "; ".join([*told, *_unknown(rate_TS, prices)]))
+    over_TS = prices.start_time_T[:, None] > ended_S
+    return KnownFunding(
+        np.nan_to_num(rate_TS), "; ".join([*told, *_unknown(rate_TS, prices, over_TS)])
+    )
 
 
 def funding_on_bars(
@@ -166,20 +179,19 @@ def _settlements(
         yield column, time_K, rate_K
 
 
-def _due(settled: tuple[int, IntArray, FloatArray], prices: Prices) -> list[dict[str, Any]]:
-    """Return what is due after a symbol's last settlement, by its last interval and rate.
+def _due(
+    settled: tuple[int, IntArray, FloatArray], prices: Prices, ended: int
+) -> list[dict[str, Any]]:
+    """Return what is due from a symbol's last settlement to its end, by its last interval and rate.
 
-    Up to its last price: of a delisted symbol nothing is due any more.
+    Some lie before the first bar, so that the rate counts as known there.
     """
     column, time_K, rate_K = settled
-    priced = np.flatnonzero(is_price(prices.close_TS[:, column]))
-    if len(priced) == 0:
-        return []
     step = LONGEST_INTERVAL_MS
     if len(time_K) > 1:  # recorded times jitter, intervals are whole hours
         step = min(max(round((time_K[-1] - time_K[-2]) / HOUR_MS), 1) * HOUR_MS, step)
-    last = int(prices.start_time_T[priced[-1]])
-    times = range(int(time_K[-1]) + step, last + TOLERANCE_MS + 1, step)
+    last = min(ended, int(prices.start_time_T[-1])) + TOLERANCE_MS
+    times = range(int(time_K[-1]) + step, last + 1, step)
     first = int(prices.start_time_T[0])
     return [
         {"symbol": prices.symbols[column], "funding_time": time, "rate": float(rate_K[-1])}
@@ -188,10 +200,14 @@ def _due(settled: tuple[int, IntArray, FloatArray], prices: Prices) -> list[dict
     ]
 
 
-def _unknown(rate_TS: FloatArray, prices: Prices) -> list[str]:
-    """Say of which symbols and bars the funding is not known."""
+def _count(count: int, name: str) -> str:
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
+
+
+def _unknown(rate_TS: FloatArray, prices: Prices, over_TS: BoolArray) -> list[str]:
+    """Say of which symbols and bars the funding is not known; none is due where all is over."""
     told = []
-    unknown_TS = np.isnan(rate_TS) & is_price(prices.close_TS)
+    unknown_TS = np.isnan(rate_TS) & is_price(prices.close_TS) & ~over_TS
     for column, symbol in enumerate(prices.symbols):
         bars = np.flatnonzero(unknown_TS[:, column])
         if len(bars) == 0:

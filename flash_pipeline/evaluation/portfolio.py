@@ -187,13 +187,18 @@ def portfolio_prices(panel: MarketPanel, first: int, last: int) -> Prices:
     ).carried_forward()
     if prices.real_TS is None:
         return prices
-    n_bars = len(panel.start_time_T)
-    there_TA = np.isfinite(panel.close_TA)
-    ended_A = n_bars - 1 - np.argmax(there_TA[::-1], axis=0)
-    gone_TA = (np.arange(first, last + 1)[:, None] > ended_A) & np.isfinite(prices.close_TS)
+    gone_TA = (np.arange(first, last + 1)[:, None] > _last_rows(panel)) & np.isfinite(
+        prices.close_TS
+    )
     real_TS = prices.real_TS | gone_TA
     waiting = bool((~real_TS & np.isfinite(prices.close_TS)).any())
     return replace(prices, real_TS=real_TS if waiting else None)
+
+
+def _last_rows(panel: MarketPanel) -> npt.NDArray[np.int64]:
+    """Return the row of each asset's last candle, [A]: before the last hour it was delisted."""
+    there_TA = np.isfinite(panel.close_TA)
+    return np.asarray(len(there_TA) - 1 - np.argmax(there_TA[::-1], axis=0), np.int64)
 
 
 def study_portfolio(
@@ -364,7 +369,7 @@ class _Venue:
                 f"no hour follows the decision of {iso_utc(panel.made_at(first))}"
             )
         prices = portfolio_prices(panel, first, last)
-        known = known_funding(funding, prices)
+        known = known_funding(funding, prices, panel.start_time_T[_last_rows(panel)])
         offset_N = np.asarray(rows, dtype=np.int64) - first
         return cls(prices, offset_N, horizon, costs, known.rate_TS, known.told, first, last)
 

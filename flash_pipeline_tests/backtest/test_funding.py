@@ -128,7 +128,7 @@ def test_past_the_last_settlement_the_last_rate_stands_in_at_the_last_interval(b
     known = known_funding(settled((0, 0.1), (4, 0.2)), bars(14))
     assert np.flatnonzero(known.rate_TS[:, 0]).tolist() == [0, 4, 8, 12]
     assert known.rate_TS[[8, 12], 0].tolist() == [0.2, 0.2]
-    told = "2 settlements of 1 symbols from 2024-01-01T08:00Z on at each symbol's last settled rate"
+    told = "2 settlements of 1 symbol from 2024-01-01T08:00Z on at the symbol's last settled rate"
     assert told in known.told
 
 
@@ -148,14 +148,22 @@ def test_bars_before_the_first_settlement_are_free_and_told(bars):
 
 
 def test_of_a_delisted_symbol_nothing_is_due_any_more(bars):
-    prices = bars(30, 2)
-    close_TS, open_TS = prices.close_TS.copy(), prices.open_TS.copy()
-    close_TS[9:, 1] = open_TS[9:, 1] = np.nan
-    delisted = Prices(prices.start_time_T, open_TS, close_TS, prices.symbols)
-    table = both([(0, 0.1), (8, 0.1), (16, 0.1), (24, 0.1)], [(0, 0.3), (8, 0.4)])
-    known = known_funding(table, delisted)
+    # The second symbol's last bar is the tenth; its last close is carried on to mark what is held.
+    prices = bars(60, 2)
+    ended_S = prices.start_time_T[[-1, 9]]
+    table = both([(h, 0.1) for h in range(0, 60, 8)], [(0, 0.3), (8, 0.4)])
+    known = known_funding(table, prices, ended_S)
     assert known.told == "charged at settlement"
     assert np.flatnonzero(known.rate_TS[:, 1]).tolist() == [0, 8]
+    listed = known_funding(table, prices)
+    assert "6 settlements of 1 symbol from 2024-01-01T16:00Z on" in listed.told
+
+
+def test_what_stands_in_before_the_first_bar_is_not_told(bars):
+    # Due at -4 h, 0 h, 4 h, 8 h; the first lies before the bars.
+    known = known_funding(settled((-12, 0.1), (-8, 0.2)), bars(10))
+    assert "3 settlements of 1 symbol from 2024-01-01T00:00Z on" in known.told
+    assert np.flatnonzero(known.rate_TS[:, 0]).tolist() == [0, 4, 8]
 
 
 def test_a_hole_between_settlements_is_free_and_told(bars):

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from flash_pipeline.backtest import Costs
@@ -112,6 +113,17 @@ def test_a_delisted_asset_is_settled_at_its_last_close(panel):
     np.testing.assert_allclose(flat, 0, atol=1e-12)
     prices = portfolio_prices(panel, 600, 700)
     assert (prices.close_TS[51:, gone] == panel.close_TA[649, gone]).all()
+
+
+def test_after_a_delisting_no_funding_is_due_and_none_is_missed(panel, session):
+    end_A = [int(panel.start_time_T[649 if s == "CCUSDT" else -1]) for s in panel.symbols]
+    rows = [
+        {"symbol": symbol, "funding_time": time, "rate": 0.0001}
+        for symbol, end in zip(panel.symbols, end_A, strict=True)
+        for time in range(int(panel.start_time_T[0]), end + 1, 8 * 3_600_000)
+    ]
+    study = study_portfolio(panel, session.decisions, Costs(), RIVALS, pa.Table.from_pylist(rows))
+    assert study.funding == "charged at settlement"
 
 
 def test_decisions_are_filled_at_the_next_open_and_drift_to_the_next_one(panel):

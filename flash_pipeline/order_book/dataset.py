@@ -130,7 +130,7 @@ class BookWindows:
         self.label_end_N: npt.NDArray[np.int64] = np.concatenate(
             [_label_ends(each, config) for each in series]
         )[self.end_N]
-        """When the last known label of each window ends, ms since the epoch, [N]."""
+        """When the last known label of any of a window's snapshots ends, ms, [N]."""
         order = np.argsort(self.time_N, kind="stable")
         for name in ("end_N", "symbol_N", "time_N", "move_NH", "label_NH", "label_end_N"):
             setattr(self, name, getattr(self, name)[order])
@@ -164,8 +164,7 @@ class BookWindows:
     def batch(self, index_B: Tensor, *, dense: bool = False) -> BookBatch:
         """Return the windows at some positions, oldest first in `time_N`.
 
-        Look-ahead: the label of an earlier snapshot of a window ends before that of its last one,
-        so that the purge by the last one's (`split_at`) holds for all of them.
+        Look-ahead: `split_at` purges by the last known label of any snapshot of a window.
 
         Parameters
         ----------
@@ -271,9 +270,10 @@ def _window_ends(
 
 
 def _label_ends(series: BookSeries, config: BookWindowConfig) -> npt.NDArray[np.int64]:
-    """Return when the longest label of each snapshot ends that lies in its run, ms, [T].
+    """Return when the last known label ends of each snapshot and of those before it, ms, [T].
 
-    By the snapshots' own times: where they come late, so does the label's end.
+    By the snapshots' own times: where they come late, so does the label's end. Before a gap the
+    longest labels of the last snapshots are unknown, and those of earlier ones end later.
     """
     starts = segment_starts(series.time_T, config.cadence_ms)
     end_T = series.time_T.copy()
@@ -281,7 +281,7 @@ def _label_ends(series: BookSeries, config: BookWindowConfig) -> npt.NDArray[np.
         if horizon < len(series):
             unbroken = starts[horizon:] == starts[:-horizon]
             end_T[:-horizon] = np.where(unbroken, series.time_T[horizon:], end_T[:-horizon])
-    return end_T
+    return np.maximum.accumulate(end_T)
 
 
 def _require_cadence(series: BookSeries, cadence_ms: int) -> None:

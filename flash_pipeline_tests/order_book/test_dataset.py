@@ -82,20 +82,22 @@ def test_dense_labels_are_those_of_every_snapshot():
                 assert torch.equal(label_T[-1 - back], by_end[end - back])
 
 
-def test_no_dense_label_of_training_knows_of_what_comes_after_it():
-    series = made_series(200)
-    split = windows(series).split(SplitConfig(train=0.6, validation=0.2))
-    train = torch.from_numpy(split.train_N)
-    bound = int(windows(series).time_N[split.validation_N[0]])
+@pytest.mark.parametrize("until_gap", [80, 2, 1])
+def test_no_dense_label_of_training_knows_of_what_comes_after_it(until_gap):
+    # The bound is at snapshot 120. Where a gap follows it closely, the longest label of the last
+    # snapshots is unknown, and that of earlier ones ends beyond the bound.
+    early = made_series(120 + until_gap)
+    series = join_series([early, made_series(80, start=START + 300_000, seed=2)])
+    bound = int(series.time_T[120])
     scales = fit_scales([series], bound)
-    kept = series.between(0, bound + 1)
+    split = BookWindows([series], scales, CONFIG).split_at(bound, START + 340_000)
+    train = torch.from_numpy(split.train_N)
+    assert len(train) > 100
     price, size = series.price_TLS(), series.book_TLS2[..., 1].astype(float)
-    later = series.time_T > bound
-    price[later] += 25.0
+    price[series.time_T > bound] += 25.0
     other = series_of_prices("BTCUSDT", series.time_T, series.update_T, price, size, tick_size=0.5)
     expected = BookWindows([series], scales, CONFIG).batch(train, dense=True)
-    assert (expected.label_BH >= 0).all()
-    for each in (kept, other):
+    for each in (series.between(0, bound + 1), other):
         found = BookWindows([each], scales, CONFIG).batch(train, dense=True)
         assert torch.equal(found.label_BH, expected.label_BH)
         assert torch.equal(found.book_BTLSF, expected.book_BTLSF)

@@ -18,9 +18,12 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flash_pipeline.storage.files import replacing_file
+
+if TYPE_CHECKING:
+    from flash_pipeline.training.book_results import BookAttention
 
 GROUPS = {
     "order_book": ("order_book_snapshots", "order_book_model", "order_book_report"),
@@ -36,6 +39,8 @@ FOUND = {
     "portfolio": ("verdict", "metrics", "sharpe_less_equal_weight", "sharpe_joint_less_axial"),
 }
 """What is kept of a report's `metrics.json`."""
+
+_LAGS = 12
 
 Figures = dict[str, Any]
 
@@ -160,15 +165,17 @@ def _save(home: Path, progress: Figures) -> None:
 
 
 def _trainings(group: str) -> Figures:
-    """Return the tokens of a window, and of each training its attention and its seconds."""
+    """Return the tokens of a window, and how each training went; of a book where it looked."""
     from flash_pipeline.settings import Settings
 
     settings = Settings.from_environment()
-    told = ("attention", "seconds", "resumed")
+    told = ("attention", "form", "seconds", "resumed", "epochs", "best_step", "history")
+    more: Figures = {}
     if group == "order_book":
         from flash_pipeline.training.book_results import BookResults, results_folder
 
-        facts = BookResults.load(results_folder(settings)).facts
+        results = BookResults.load(results_folder(settings))
+        facts, more = results.facts, {"looked_at": looked_at(results.attention)}
         named = facts["trainings"]
         tokens = facts["levels"] * 2 * facts["history_length"]
     else:
@@ -177,8 +184,23 @@ def _trainings(group: str) -> Figures:
         decisions = Decisions.load(settings.portfolio)
         named = {f"fold {fit['fold']}, {fit['training']}": fit for fit in decisions.facts["fits"]}
         tokens = decisions.facts["recipe"]["model"]["lookback"] * len(decisions.symbols)
-    trainings = {name: {key: each[key] for key in told} for name, each in named.items()}
-    return {"tokens": tokens, "trainings": trainings}
+    trainings = {
+        name: {key: each[key] for key in told if key in each} for name, each in named.items()
+    }
+    return {"tokens": tokens, "trainings": trainings, **more}
+
+
+def looked_at(attention: "BookAttention") -> Figures:
+    """Return, for each layer, the lags that were read most and the share of every level."""
+    layers: Figures = {}
+    for layer, share_T in enumerate(attention.by_lag_LT):
+        lags = sorted(range(len(share_T)), key=lambda lag: -share_T[lag])[:_LAGS]
+        level_V = attention.by_cell_LGG[layer].sum(axis=0).reshape(-1, 2).sum(axis=1)
+        layers[f"layer {layer + 1}"] = {
+            "lags": {lag: round(float(share_T[lag]), 4) for lag in sorted(lags)},
+            "levels": [round(float(share), 4) for share in level_V / level_V.sum()],
+        }
+    return layers
 
 
 def _report(group: str) -> Figures:

@@ -8,8 +8,8 @@ and logistic regressions on imbalance, on order flow and on the state (volatilit
 moves and both), on the same windows of simulated (or stored) books, and compares them on held-out
 days: log loss, accuracy, Matthews' and rank correlation, and the differences to logistic imbalance
 and to logistic state with block-bootstrap intervals. With `--no-lean` the simulated flow knows
-nothing of the price: a control. Writes `book_signal.json`, `probabilities.npz` and `attention.npz`,
-and prints a table.
+nothing of the price: a control. Writes `book_signal.json` and `probabilities.npz`, and
+prints a table.
 
 It needs torch, numpy and pyarrow alone: the packages of the project that would ask for more are
 replaced by bare ones before anything is imported from them.
@@ -20,7 +20,7 @@ import json
 import sys
 import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -58,7 +58,6 @@ from flash_pipeline.evaluation.book_scores import (  # noqa: E402
 )
 from flash_pipeline.exchange.simulation.flow_model import NO_LEAN  # noqa: E402
 from flash_pipeline.exchange.simulation.market import SimulatedMarket  # noqa: E402
-from flash_pipeline.model.grid_analysis import last_moment_attention  # noqa: E402
 from flash_pipeline.model.imbalance import (  # noqa: E402
     BookRegression,
     LogisticImbalance,
@@ -131,8 +130,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name = layout if not seed else f"{layout}, seed {seed}"
             model, story[name] = _train(book, options, layout, seed, device, began)
             told[name] = _probabilities(book, model, book.split.test_N, 4 * options.batch)
-            if name == "joint":
-                _save_attention(book, model, out)
     held = _held(book, options)
     rows = {name: score(held, told, name) for name in (REFERENCE, STATE)}
     for reference in rows:
@@ -344,21 +341,6 @@ def _held(book: PreparedBook, options: Options) -> HeldOut:
         options.stride * book.config.cadence_ms,
         book.config.cadence_ms,
         options.history,
-    )
-
-
-def _save_attention(book: PreparedBook, model: OrderBookModel, out: Path) -> None:
-    """Keep where the last snapshot looked: mean over windows, by layer and head."""
-    chosen = book.split.test_N[:: max(1, len(book.split.test_N) // 64)][:64]
-    parts = [last_moment_attention(model, x, valid) for x, valid, _ in _parts(book, chosen, 8)]
-    gather: Callable[[str], Tensor] = lambda name: torch.cat(  # noqa: E731
-        [getattr(part, name) for part in parts], 1
-    ).mean(1)
-    np.savez_compressed(
-        out / "attention.npz",
-        by_cell=gather("by_cell_LBHGK").cpu().numpy(),
-        by_lag=gather("by_lag_LBHT").cpu().numpy(),
-        by_place=gather("by_place_LBHTK").cpu().numpy(),
     )
 
 

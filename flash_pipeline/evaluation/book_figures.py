@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BID, ASK = "#2b6a3f", "#b3352f"
 _MANY_LAGS = 100
-"""From so many on, an even scale would press the nearest lags, which weigh most, into a line."""
+"""Beyond so many, an even scale would press the nearest lags, which weigh most, into a line."""
 _LAG_TICKS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 _COLOURS = ("#1f4e79", "#b3352f", "#2b6a3f", "#8a6d3b", "#6b4c9a")
 
@@ -35,7 +35,8 @@ def gain_picture(rows: Sequence[Score]) -> bytes:
         gain = np.array([own[h].gain for h in horizons])
         low = gain - [own[h].gain_low for h in horizons]
         high = np.array([own[h].gain_high for h in horizons]) - gain
-        axes.errorbar(at, gain, [low, high], fmt="o", capsize=3, label=name, color=_colour(i))
+        length = np.maximum([low, high], 0)  # an interval may end beside its value
+        axes.errorbar(at, gain, length, fmt="o", capsize=3, label=name, color=_colour(i))
     axes.axhline(0, color="0.4", linewidth=1)
     axes.set_xticks(range(len(horizons)), [f"{h} ahead" if h else "all" for h in horizons])
     axes.set(ylabel="log loss less, nats", title="Better than logistic imbalance, 95 % intervals")
@@ -92,7 +93,7 @@ def interaction_picture(attention: BookAttention) -> bytes:
 
 
 def lags_picture(attention: BookAttention, cadence_ms: int) -> bytes:
-    """Draw how far back each layer looks; the nearest lags take the most room."""
+    """Draw how far back each layer looks; of many lags the nearest take the most room."""
     figure = _figure(8, 4)
     axes = figure.add_subplot()
     lags = attention.by_lag_LT.shape[1]

@@ -10,29 +10,21 @@ Shape letters: N decisions, T hours of the backtest, A assets, E hours of an est
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flash_pipeline.backtest import (
-    BacktestResult,
-    Costs,
-    Metrics,
-    Prices,
-    known_funding,
-    simulate,
-    summarise,
-)
-from flash_pipeline.errors import InvalidConfig, NotEnoughHistory, SchemaMismatch
+from flash_pipeline.backtest import BacktestResult, Costs, Metrics, summarise
+from flash_pipeline.errors import InvalidConfig, SchemaMismatch
+from flash_pipeline.evaluation.portfolio_venue import Venue
 from flash_pipeline.evaluation.statistics import (
     Interval,
     block_length,
     bootstrap,
     stationary_weights,
 )
-from flash_pipeline.market import iso_utc
 from flash_pipeline.portfolio import MarketPanel
 from flash_pipeline.training.portfolio_session import Decisions
 
@@ -171,36 +163,6 @@ def minimum_variance(return_EA: Floats, asset_cap: float) -> Floats:
     return np.asarray(weights_A / weights_A.sum())
 
 
-def portfolio_prices(panel: MarketPanel, first: int, last: int) -> Prices:
-    """Return the bars from a row to another, the latter included, as they can be traded.
-
-    Holes are carried forward and not traded. After an asset's last candle, before the panel's end,
-    it is delisted: what is held is settled at the last close, so that the next rebalancing closes
-    it there, at the costs of any trade.
-    """
-    rows = slice(first, last + 1)
-    prices = Prices(
-        panel.start_time_T[rows],
-        panel.open_TA[rows],
-        panel.close_TA[rows],
-        panel.symbols,
-    ).carried_forward()
-    if prices.real_TS is None:
-        return prices
-    gone_TA = (np.arange(first, last + 1)[:, None] > _last_rows(panel)) & np.isfinite(
-        prices.close_TS
-    )
-    real_TS = prices.real_TS | gone_TA
-    waiting = bool((~real_TS & np.isfinite(prices.close_TS)).any())
-    return replace(prices, real_TS=real_TS if waiting else None)
-
-
-def _last_rows(panel: MarketPanel) -> npt.NDArray[np.int64]:
-    """Return the row of each asset's last candle, [A]: before the last hour it was delisted."""
-    there_TA = np.isfinite(panel.close_TA)
-    return np.asarray(len(there_TA) - 1 - np.argmax(there_TA[::-1], axis=0), np.int64)
-
-
 def study_portfolio(
     panel: MarketPanel,
     decisions: Decisions,
@@ -240,7 +202,7 @@ def study_portfolio(
     everyone: dict[str, Floats] = {MODEL: decisions.chosen_NA}
     everyone |= {f"{name.capitalize()} attention": decisions.best_of(name) for name in variants}
     everyone |= rival_weights(panel, rows, rivals)
-    venue = _Venue.open(panel, rows, int(recipe["horizon"]), costs, funding)
+    venue = Venue.open(panel, rows, int(recipe["horizon"]), costs, funding)
     results = {name: venue.trade(weights, gross_cap) for name, weights in everyone.items()}
     metrics = {name: summarise(result, HOURS_PER_YEAR) for name, result in results.items()}
     equal = results[EQUAL]
@@ -278,7 +240,7 @@ def trade_decisions(
     NotEnoughHistory
         If no hour follows the first decision.
     """
-    return _Venue.open(panel, rows, horizon, costs, None).trade(weights_NA, gross_cap)
+    return Venue.open(panel, rows, horizon, costs, None).trade(weights_NA, gross_cap)
 
 
 def sharpe_difference(result: BacktestResult, other: BacktestResult) -> Interval:
@@ -339,52 +301,6 @@ def judge_portfolio(
             "and none of this says anything about a real market."
         )
     return PortfolioVerdict(outcome, headlines[outcome], " ".join(sentences))
-
-
-@dataclass(frozen=True, eq=False)
-class _Venue:
-    """The bars of a study, and how they are traded."""
-
-    prices: Prices
-    offset_N: npt.NDArray[np.int64]
-    horizon: int
-    costs: Costs
-    funding_TS: Floats | None
-    told: str
-    first: int
-    last: int
-
-    @classmethod
-    def open(
-        cls,
-        panel: MarketPanel,
-        rows: Sequence[int],
-        horizon: int,
-        costs: Costs,
-        funding: pa.Table | None,
-    ) -> "_Venue":
-        first, last = rows[0], min(rows[-1] + horizon + 1, len(panel.start_time_T) - 1)
-        if last <= first:
-            raise NotEnoughHistory(
-                f"no hour follows the decision of {iso_utc(panel.made_at(first))}"
-            )
-        prices = portfolio_prices(panel, first, last)
-        known = known_funding(funding, prices, panel.start_time_T[_last_rows(panel)])
-        offset_N = np.asarray(rows, dtype=np.int64) - first
-        return cls(prices, offset_N, horizon, costs, known.rate_TS, known.told, first, last)
-
-    def trade(self, weights_NA: Floats, gross_cap: float) -> BacktestResult:
-        bar_T = np.arange(self.last - self.first + 1)
-        held_T = np.searchsorted(self.offset_N, bar_T, side="right") - 1
-        return simulate(
-            # float32 weights may pass a cap by a rounding
-            weights_NA[held_T] * (1 - 1e-6),
-            self.prices,
-            self.costs,
-            gross_cap=max(gross_cap, 1.0),
-            rebalance_every=self.horizon,
-            funding_TS=self.funding_TS,
-        )
 
 
 def _daily(result: BacktestResult) -> Floats:

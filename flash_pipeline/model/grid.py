@@ -4,7 +4,8 @@ Shape letters: B batch rows, T moments, G cells of a moment, M tokens of all row
 inputs of a token, H heads, D head size.
 
 A prediction reads the tokens of the last moment, so in the last layer only their queries are asked,
-and only they go on through the MLP: the same numbers for a fraction of that layer's work.
+and only they go on through the MLP: the same numbers for a fraction of that layer's work. Not where
+it is joint and causal: there that layer runs in full.
 """
 
 import abc

@@ -21,9 +21,9 @@ from flash_pipeline.model.config import (
 )
 
 LayoutName = Literal["joint", "axial"]
-"""`joint`: every token attends to all tokens of the window. `axial`: layers take turns, one along
-the cells of a moment, one along the moments of a cell (Ho et al. 2019, "Axial Attention"): the same
-weights and far fewer pairs."""
+"""`joint`: every token attends to all tokens that the span allows. `axial`: layers take
+turns, one along the cells of a moment, one along the moments of a cell (Ho et al. 2019, "Axial
+Attention"): the same weights and far fewer pairs."""
 
 AxisName = Literal["joint", "cells", "time"]
 """Along what a layer attends."""

@@ -22,9 +22,10 @@ class OrderBookModel(GridModel):
     """Predicts whether the mid price goes down, stays or goes up, at several horizons.
 
     One token per (snapshot, side, level): 50 levels, 2 sides and 1,000 snapshots are 100,000, and
-    each attends to all of them (`layout="joint"`). A linear map with weights of its own for each
-    level and side reads the last snapshot's tokens. The axial variant has the same weights, and
-    attends within a snapshot and along each level's time in turn.
+    each attends to all of them, or under the span `causal` to those before it (`layout="joint"`). A
+    linear map with weights of its own for each level and side reads the last snapshot's tokens. The
+    axial variant has the same weights, and attends within a snapshot and along each level's time in
+    turn.
 
     Parameters
     ----------

@@ -22,12 +22,12 @@ from flash_pipeline.model.sequence import evaluating
 class PortfolioModel(GridModel):
     """Gives the weights of a portfolio of many assets, each seen beside all others.
 
-    One token per (hour, asset): 100 assets and 2,048 hours are 204,800, and each attends to all
-    of them (`layout="joint"`). An asset's weight is read from its own token of the last hour and
-    from the mean of that hour's tokens. It lies within `asset_cap`, and the sum of their sizes
-    within `gross_cap`: a row beyond it is scaled down as a whole, and what is not invested is
-    cash. The axial variant has the same weights; it attends along each asset's time and across the
-    assets of an hour in turn.
+    One token per (hour, asset): 100 assets and 2,048 hours are 204,800, and each attends to all of
+    them, or under the span `causal` to those before it (`layout="joint"`). An asset's weight is
+    read from its own token of the last hour and from the mean of that hour's tokens. It lies within
+    `asset_cap`, and the sum of their sizes within `gross_cap`: a row beyond it is scaled down as a
+    whole, and what is not invested is cash. The axial variant has the same weights; it attends
+    along each asset's time and across the assets of an hour in turn.
 
     Parameters
     ----------

@@ -86,7 +86,8 @@ def run_book_session(
 ) -> BookSession:
     """Train all models on the same windows, register the best joint one, and store the forecasts.
 
-    All share windows, split, labels and loss; the neural ones early stopping and budget too. What
+    All share windows, split and loss, and are judged by the windows' last labels; the neural ones
+    learn from every snapshot's, and share early stopping and budget too. What
     was trained already, by the same recipe on the same books by the same code, is taken as it is.
     A session that was killed goes on from its checkpoints where it is asked for again: finished
     trainings are read, the one that was running continues, with the losses and weights of a session

@@ -17,7 +17,6 @@ from flash_pipeline.evaluation.portfolio import (
     RivalConfig,
     judge_portfolio,
     minimum_variance,
-    portfolio_prices,
     rival_weights,
     sharpe_difference,
     study_portfolio,
@@ -25,6 +24,7 @@ from flash_pipeline.evaluation.portfolio import (
 )
 from flash_pipeline.evaluation.portfolio_report import write_portfolio_report
 from flash_pipeline.evaluation.portfolio_session import edge_over
+from flash_pipeline.evaluation.portfolio_venue import portfolio_prices
 from flash_pipeline.evaluation.statistics import Interval
 from flash_pipeline.training.portfolio_session import train_portfolio
 from flash_pipeline_tests.portfolio.conftest import panel_of

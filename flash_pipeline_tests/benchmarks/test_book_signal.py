@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu" / "book_signal.py"
 
 GUARDED = """
@@ -28,5 +30,7 @@ def test_it_needs_torch_numpy_and_pyarrow_alone_and_stores_what_it_found(tmp_pat
     models = {"imbalance", "order flow", "state", "joint", "axial"}
     for rows in (found["scores"], found["scores_over_state"]):
         assert {row["model"] for row in rows} == models
-    assert (tmp_path / "attention.npz").is_file()
+    with np.load(tmp_path / "probabilities.npz", allow_pickle=False) as told:
+        assert set(told.files) == {"time", "label", "move", *models}
+        np.testing.assert_allclose(told["joint"].sum(-1), 1, atol=2e-3)
     assert "joint: " in done.stdout

@@ -11,6 +11,7 @@ training goes on from its checkpoint. An asset's seconds are then those of its l
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import tempfile
@@ -41,6 +42,7 @@ FOUND = {
 """What is kept of a report's `metrics.json`."""
 
 _LAGS = 12
+"""Lags that are told of each layer, those that were read most."""
 
 Figures = dict[str, Any]
 
@@ -192,13 +194,15 @@ def _trainings(group: str) -> Figures:
 
 def looked_at(attention: "BookAttention") -> Figures:
     """Return, for each layer, the lags that were read most and the share of every level."""
+    from flash_pipeline.evaluation.book_figures import level_shares
+
     layers: Figures = {}
-    for layer, share_T in enumerate(attention.by_lag_LT):
-        lags = sorted(range(len(share_T)), key=lambda lag: -share_T[lag])[:_LAGS]
-        level_V = attention.by_cell_LGG[layer].sum(axis=0).reshape(-1, 2).sum(axis=1)
-        layers[f"layer {layer + 1}"] = {
-            "lags": {lag: round(float(share_T[lag]), 4) for lag in sorted(lags)},
-            "levels": [round(float(share), 4) for share in level_V / level_V.sum()],
+    for i, share_T in enumerate(attention.by_lag_LT):
+        lags = sorted((-share_T).argsort()[:_LAGS].tolist())
+        own = dataclasses.replace(attention, by_cell_LGG=attention.by_cell_LGG[i : i + 1])
+        layers[f"layer {i + 1}"] = {
+            "lags": {lag: round(float(share_T[lag]), 4) for lag in lags},
+            "levels": level_shares(own).sum(axis=1).round(4).tolist(),
         }
     return layers
 
@@ -216,13 +220,11 @@ def _report(group: str) -> Figures:
 
 
 def _hardware() -> Figures:
-    import torch
-
     from benchmarks.gpu.hardware import hardware_name, versions
+    from flash_pipeline.training.bundle import default_device
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     today = datetime.now(UTC).date().isoformat()
-    return {"date": today, "hardware": hardware_name(device), "versions": versions()}
+    return {"date": today, "hardware": hardware_name(default_device()), "versions": versions()}
 
 
 def _reset_peak() -> None:

@@ -8,8 +8,8 @@ and logistic regressions on imbalance, on order flow and on the state (volatilit
 moves and both), on the same windows of simulated (or stored) books, and compares them on held-out
 days: log loss, accuracy, Matthews' and rank correlation, and the differences to logistic imbalance
 and to logistic state with block-bootstrap intervals. With `--no-lean` the simulated flow knows
-nothing of the price: a control. Writes `book_signal.json` and `probabilities.npz`, and
-prints a table.
+nothing of the price: a control. Writes `book_signal.json` and `probabilities.npz`, and prints a
+table.
 
 It needs torch, numpy and pyarrow alone: the packages of the project that would ask for more are
 replaced by bare ones before anything is imported from them.

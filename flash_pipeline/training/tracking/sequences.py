@@ -109,7 +109,7 @@ def register_sequence_model(
     client = registry.client
     experiment = experiment_id(client, settings, name)
     card = model_card(name, bundle, metrics)
-    if known is not None and _holds(registry, known, bundle):
+    if known is not None and _holds(settings, known, bundle):
         with ended(client, known.run_id):
             registry.point(CHALLENGER, known.version)
             client.update_model_version(name, known.version, card)
@@ -148,13 +148,13 @@ def register_sequence_model(
         return _sequence(registry, made)
 
 
-def _holds(registry: Registry, known: RegisteredSequence, bundle: GridBundle) -> bool:
+def _holds(settings: Settings, known: RegisteredSequence, bundle: GridBundle) -> bool:
     """Say whether a version stores exactly these weights."""
+    mine = bundle.weights
     try:
-        stored = GridBundle.load(registry.version(known.version).artifact(GRID_ARTIFACT))
+        theirs = load_sequence_bundle(settings, known.name, known.version).weights
     except BundleMismatch:
         return False
-    mine, theirs = bundle.weights, stored.weights
     return mine.keys() == theirs.keys() and all(mine[key].equal(theirs[key]) for key in mine)
 
 

@@ -121,9 +121,10 @@ def versions(registry):
     return registry.client.search_model_versions("name = 'flash-order-book'")
 
 
-def test_a_session_killed_before_it_was_stored_has_one_version(
-    session, monkeypatch, folder, registry
-):
+@pytest.fixture
+def killed_unstored(session, monkeypatch):
+    """Kill a session between the registration of its model and the storing of its results."""
+
     def die(*_):
         raise KeyboardInterrupt
 
@@ -131,6 +132,10 @@ def test_a_session_killed_before_it_was_stored_has_one_version(
         patch.setattr(BookResults, "save", die)
         with pytest.raises(KeyboardInterrupt):
             session(force=False)
+
+
+@pytest.mark.usefixtures("killed_unstored")
+def test_a_session_killed_before_it_was_stored_has_one_version(session, folder, registry):
     (left,) = versions(registry)
     assert len(list(folder.iterdir())) == 3
     result = session(force=False)
@@ -140,14 +145,8 @@ def test_a_session_killed_before_it_was_stored_has_one_version(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.usefixtures("killed_unstored")
 def test_a_version_of_other_weights_is_not_taken_for_a_session(session, monkeypatch, registry):
-    def die(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(BookResults, "save", die)
-        with pytest.raises(KeyboardInterrupt):
-            session(force=False)
     other = {"x": torch.zeros(1)}
     stored = GridBundle.load
     monkeypatch.setattr(
